@@ -1,0 +1,3 @@
+"""cocaine_tx: a platform that runs people's applications."""
+
+__version__ = "0.1.0"

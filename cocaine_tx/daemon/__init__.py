@@ -1,0 +1,1 @@
+"""Each daemon, furnished out of rooms."""

@@ -1,0 +1,1 @@
+"""Connected pairs, and fakes that keep the same contract as the real thing."""

@@ -1,0 +1,1 @@
+"""cocaine-tool: a file for each noun."""
