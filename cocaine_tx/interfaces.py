@@ -78,16 +78,16 @@ class IStorage(Interface):
     An acknowledged write is durable; a reader sees the old object or the new one, never a torn one.
     """
 
-    def read(collection: str, key: str) -> Deferred[bytes]:  # type: ignore[empty-body]
+    def read(collection: str, key: str) -> Deferred[bytes]:
         """The object; fails with `cocaine_tx.errors.NotFound`."""
 
-    def write(collection: str, key: str, blob: bytes, tags: Sequence[str]) -> Deferred[None]:  # type: ignore[empty-body]
+    def write(collection: str, key: str, blob: bytes, tags: Sequence[str]) -> Deferred[None]:
         """Store the object and set its tags to exactly these. Fails with `InvalidArgument` for an unusable name."""
 
-    def remove(collection: str, key: str) -> Deferred[None]:  # type: ignore[empty-body]
+    def remove(collection: str, key: str) -> Deferred[None]:
         """Remove the object and its tags; removing what is absent succeeds."""
 
-    def find(collection: str, tags: Sequence[str]) -> Deferred[list[str]]:  # type: ignore[empty-body]
+    def find(collection: str, tags: Sequence[str]) -> Deferred[list[str]]:
         """Sorted keys that carry *all* the tags; none for an empty tag list or an unknown collection."""
 
 
@@ -109,17 +109,17 @@ class IWorkerProcess(Interface):
 class IImage(Interface):
     """An app's code brought to where its workers start from: one version of it."""
 
-    def spawn(launch: Launch, output: Callable[[bytes], None]) -> IWorkerProcess:  # type: ignore[empty-body]
+    def spawn(launch: Launch, output: Callable[[bytes], None]) -> IWorkerProcess:
         """Start a worker; everything it prints (stdout and stderr merged) goes to ``output`` as it comes."""
 
-    def discard() -> Deferred[None]:  # type: ignore[empty-body]
+    def discard() -> Deferred[None]:
         """Forget this version and remove what it occupies. Called when no worker runs from it any more."""
 
 
 class IIsolate(Interface):
     """How workers are started and kept apart: plain processes, containers."""
 
-    def spool(app: str) -> Deferred[IImage]:  # type: ignore[empty-body]
+    def spool(app: str) -> Deferred[IImage]:
         """
         Bring the app's current code in place *beside* any version in use.
 
@@ -127,7 +127,7 @@ class IIsolate(Interface):
         or `SpoolError`.
         """
 
-    def sweep() -> Deferred[None]:  # type: ignore[empty-body]
+    def sweep() -> Deferred[None]:
         """Remove what an earlier life of this daemon left behind: processes, containers, folders."""
 
 
@@ -153,10 +153,10 @@ class IGateway(Interface):
     def resolve(name: str) -> ServiceInfo | None:
         """Where a client should go for ``name`` now, or None."""
 
-    def start() -> Deferred[None]:  # type: ignore[empty-body]
+    def start() -> Deferred[None]:
         """Take hold of what it needs (kernel tables, ports)."""
 
-    def stop() -> Deferred[None]:  # type: ignore[empty-body]
+    def stop() -> Deferred[None]:
         """Give it all back."""
 
 
@@ -165,10 +165,12 @@ class ICluster(Interface):
 
     def start(self_uuid: str, endpoints: Callable[[], Sequence[Endpoint]], heard: IClusterListener | None) -> None:
         """
-        Announce ourselves (``endpoints()`` is our locator's addresses at that moment) and, with a listener, report others.
+        Announce ourselves and, with a listener, report others.
+
+        ``endpoints()`` is our locator's addresses at that moment.
         """
 
-    def stop() -> Deferred[None]:  # type: ignore[empty-body]
+    def stop() -> Deferred[None]:
         """Be silent and deaf."""
 
 

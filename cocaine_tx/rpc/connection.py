@@ -1,0 +1,202 @@
+"""
+A session on a Twisted transport: the only ``dataReceived`` that speaks frames.
+
+Reads are decoded at once and delivered; writes gather until the end of the reactor turn and leave in one send.
+
+Pressure: when the peer does not take what we send, its session is *congested*. Whoever forwards to it then calls
+`Connection.delay` with the connection the data came from, which is not read until the peer has caught up. A peer that
+takes nothing at all for ``stall`` seconds while something waits is cut off, so that nobody is delayed for ever.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import ConnectionGone, UncaughtError
+from ..wire.session import Session
+from .outlet import Outlet
+from .turn import Turn
+
+#: Bytes not yet taken by the kernel from which a connection counts as congested.
+HIGH_MARK = 256 * 1024
+#: Seconds without progress, while something waits, after which the peer is cut off.
+STALL = 60.0
+
+
+class Connection(Protocol):
+    """
+    One peer.
+
+    :param session: its channels.
+    :param turn: where writes gather.
+    :param clock: for the stall limit.
+    :param stall: seconds.
+    :ivar lost: told once when the connection has ended, after every open channel was told.
+    :ivar gone: the connection has ended.
+    """
+
+    _log = Logger()
+
+    def __init__(self, session: Session, turn: Turn, clock: IReactorTime, stall: float = STALL) -> None:
+        self.session = session
+        self.lost: Callable[[Connection], None] | None = None
+        self.gone = False
+        self._turn = turn
+        self._clock = clock
+        self._stall = stall
+        self._closing = False
+        self._outlet: Outlet | None = None
+        self._holders: set[object] = set()
+        self._delayed: set[Connection] = set()
+        self._watch: IDelayedCall | None = None
+        session.connection = self
+        session.wake = self._wake
+
+    # -- reading
+
+    def connectionMade(self) -> None:
+        _set_options(self.transport)
+        self._outlet = Outlet(self.transport, self._drained, self._progressed)
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        session = self.session
+        for channel, message, args, headers in session.receive(data):
+            try:
+                channel.receiver.received(channel, message, args, headers)
+            except Exception:
+                self._log.failure("{channel!r}: its receiver failed", channel=channel)
+                channel.abandon()
+                channel.fail(UncaughtError())
+        if session.broken is not None and not self._closing:
+            self._log.info("{peer} broke the protocol: {reason}", peer=self.peer, reason=session.broken.reason)
+            self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone = True
+        self._holders.clear()
+        self._drained()
+        error = ConnectionGone()
+        for channel in self.session.lose():
+            receiver = channel.receiver
+            channel.abandon()
+            try:
+                receiver.lost(channel, error)
+            except Exception:
+                self._log.failure("{channel!r}: its receiver failed at the end", channel=channel)
+        if self.lost is not None:
+            lost, self.lost = self.lost, None
+            lost(self)
+
+    def close(self) -> None:
+        """Send what was said so far, then end the connection."""
+        if self.gone or self._closing:
+            return
+        self._flush()
+        self._closing = True
+        transport = cast(Any, self.transport)
+        if transport is not None:
+            # A peer that never reads must not keep us from closing.
+            self._guard()
+            transport.loseConnection()
+
+    def abort(self) -> None:
+        """End the connection now; what waits to be sent is lost."""
+        if self.gone:
+            return
+        self._closing = True
+        transport = cast(Any, self.transport)
+        getattr(transport, "abortConnection", transport.loseConnection)()
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for people."""
+        return str(self.transport.getPeer()) if self.transport is not None else "nobody"
+
+    # -- writing
+
+    def _wake(self) -> None:
+        self._turn.call(self._flush)
+
+    def _flush(self) -> None:
+        outlet = self._outlet
+        if outlet is None or self._closing or self.gone:
+            return
+        data = self.session.take()
+        if data:
+            outlet.write(data)
+            if outlet.pending:
+                self._guard()
+                if outlet.pending > HIGH_MARK:
+                    self.session.congested = True
+
+    def _guard(self) -> None:
+        if self._watch is None:
+            self._watch = self._clock.callLater(self._stall, self._cut)
+
+    def _progressed(self) -> None:
+        if self._watch is not None:
+            self._watch.reset(self._stall)
+
+    def _cut(self) -> None:
+        self._watch = None
+        self._log.warn("{peer} took nothing for {stall} seconds and is cut off", peer=self.peer, stall=self._stall)
+        self.abort()
+
+    def _drained(self) -> None:
+        self.session.congested = False
+        if self._watch is not None and (self.gone or not self._closing):
+            self._watch.cancel()
+            self._watch = None
+        delayed, self._delayed = self._delayed, set()
+        for source in delayed:
+            source.release(self)
+
+    # -- pressure
+
+    def delay(self, source: Connection) -> None:
+        """Do not read from ``source`` until our own peer has caught up."""
+        if self.session.congested and source is not self:
+            self._delayed.add(source)
+            source.hold(self)
+
+    def hold(self, holder: object) -> None:
+        """Do not read from this peer until every holder has released it."""
+        if not self._holders and not self.gone:
+            cast(Any, self.transport).pauseProducing()
+        self._holders.add(holder)
+
+    def release(self, holder: object) -> None:
+        """The holder can take data again."""
+        if holder in self._holders:
+            self._holders.discard(holder)
+            if not self._holders and not self.gone:
+                cast(Any, self.transport).resumeProducing()
+
+    @property
+    def held(self) -> bool:
+        """We do not read from this peer now: its silence is our doing."""
+        return bool(self._holders)
+
+
+def _set_options(transport: Any) -> None:
+    """No delay, and a silently cut peer noticed within half a minute (reference ``node-engine.md`` lesson 37)."""
+    if not hasattr(transport, "setTcpNoDelay"):
+        return
+    try:
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        handle = transport.getHandle()
+        for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 5)):
+            if hasattr(socket, name):
+                handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError:
+        # A UNIX socket has no such options, and a connection that has died meanwhile will say so itself.
+        pass
