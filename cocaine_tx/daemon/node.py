@@ -1,0 +1,95 @@
+"""
+``twistd cocaine-node``: services, locator and apps in one process.
+
+`makeService` is the wiring diagram; `Node.start` is the order in which parts come up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+from ..errors import CocaineError, ComponentNotFound
+from ..interfaces import IIsolate
+from ..isolate.process import ProcessIsolate
+from ..node.app import Surroundings
+from ..node.service import NodeService
+from . import settings
+from .house import DaemonService, Runtime, plain_locator, refuse
+from .runtime_reader import Role
+from .settings_file import read_runtime
+
+#: Names that are services of the runtime in every configuration, so that no app may take one.
+CORE = frozenset({"locator", "node", "storage", "logging"})
+
+
+class Options(usage.Options):
+    """Everything else is in the file."""
+
+    optParameters = [["config", "c", None, "YAML file, or an original cocaine-runtime JSON file"]]
+
+
+class Node:
+    """
+    The parts of a node daemon.
+
+    :ivar service: the apps; None before the start.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, config: settings.Runtime) -> None:
+        self.runtime = Runtime(reactor, config)
+        self.service: NodeService | None = None
+
+    def _isolate(self, type: str, args: Mapping[str, Any]) -> IIsolate:
+        if type not in ("process", "legacy_process"):
+            raise ComponentNotFound(f"isolate.type: {type!r} is not known here; use 'process'")
+        runtime = self.runtime
+        return ProcessIsolate(runtime.reactor, runtime.threads, runtime.storage, runtime.config.spool, args)
+
+    async def start(self) -> None:
+        """Common services, then the node's own, then the runlist's apps."""
+        runtime = self.runtime
+        await runtime.start(plain_locator)
+        await self._isolate("process", {}).sweep()
+        self.service = NodeService(
+            Surroundings(
+                reactor=runtime.reactor,
+                turn=runtime.turn,
+                limits=runtime.limits,
+                storage=runtime.storage,
+                isolate=self._isolate,
+                publish=lambda name, dispatch: Deferred.fromCoroutine(runtime.publish(name, dispatch)),
+                locators=runtime.locators,
+                runtime=runtime.config.runtime,
+                taken=CORE,
+            )
+        )
+        runtime.keep(await runtime.publish("node", self.service.dispatch))
+        if runtime.config.runlist is not None:
+            await self.service.run_list(runtime.config.runlist)
+        self._log.info("node {uuid} is up, locator at {where}", uuid=runtime.uuid, where=runtime.locators())
+
+    async def stop(self) -> None:
+        """Drain the apps, then everything else."""
+        if self.service is not None:
+            await self.service.drain()
+        await self.runtime.stop()
+
+
+def makeService(options: Mapping[str, Any]) -> IService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    try:
+        config = read_runtime(options["config"], Role.NODE)
+        node = Node(reactor, config)
+    except CocaineError as problem:
+        raise refuse("cocaine-node", problem) from problem
+    return DaemonService("cocaine-node", reactor, node.start, node.stop)
