@@ -130,7 +130,7 @@ class ProfileTests(SynchronousTestCase):
 
     def test_stored(self) -> None:
         """A stored profile reads like its map; other bytes answer [7, 7]."""
-        raw = {"pool-limit": 3, "isolate": {"type": "process", "args": {"spool": "/tmp"}}}
+        raw = {"pool-limit": 3, "isolate": {"type": "process", "args": {"spool": "/srv/spool"}}}
         blob = msgpack.packb(raw, use_bin_type=False)
         self.assertEqual(Profile.from_blob(blob, "p"), Profile.from_dict(raw, "p"))
         self.assertEqual(self.assertRaises(UncaughtError, Profile.from_blob, b"\xc1").pair, (7, 7))
