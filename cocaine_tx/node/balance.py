@@ -196,7 +196,8 @@ def _startable(view: View[W], missing: int) -> int:
     How many of the missing workers may be started now.
 
     During a back-off: none if no worker is active, or if the one that crashed had never become active, for then
-    nothing shows that the next would live. Otherwise the pool is healthy but for single crashes and goes on, one start at a time.
+    nothing shows that the next would live. Otherwise the pool is healthy but for single crashes and goes on, one start
+    at a time.
     """
     if view.backoff is None:
         return missing
