@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import ConnectionGone, UncaughtError
+from ..errors import CocaineError, ConnectionGone, UncaughtError
 from ..wire.session import Session
 from .outlet import Outlet
 from .turn import Turn
@@ -68,6 +68,8 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         session = self.session
+        if self.gone:
+            return
         for channel, message, args, headers in session.receive(data):
             try:
                 channel.receiver.received(channel, message, args, headers)
@@ -80,10 +82,21 @@ class Connection(Protocol):
             self.close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end(ConnectionGone())
+        if self.lost is not None:
+            lost, self.lost = self.lost, None
+            lost(self)
+
+    def sever(self, reason: CocaineError) -> None:
+        """End the connection now by our own decision; every open channel is told this reason at once."""
+        if not self.gone:
+            self.abort()
+            self._end(reason)
+
+    def _end(self, error: CocaineError) -> None:
         self.gone = True
         self._holders.clear()
         self._drained()
-        error = ConnectionGone()
         for channel in self.session.lose():
             receiver = channel.receiver
             channel.abandon()
@@ -91,9 +104,6 @@ class Connection(Protocol):
                 receiver.lost(channel, error)
             except Exception:
                 self._log.failure("{channel!r}: its receiver failed at the end", channel=channel)
-        if self.lost is not None:
-            lost, self.lost = self.lost, None
-            lost(self)
 
     def close(self) -> None:
         """Send what was said so far, then end the connection."""

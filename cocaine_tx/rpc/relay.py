@@ -25,9 +25,10 @@ class Relay:
     :param finished: called once with the relay at the end.
     :param lost: makes the error that ``near`` gets when ``far`` is lost, out of the connection's own.
     :ivar answered: ``far`` has sent something.
+    :ivar deserted: ``near`` was lost before the end.
     """
 
-    __slots__ = ("_finished", "_lost", "answered", "far", "near")
+    __slots__ = ("_finished", "_lost", "answered", "deserted", "far", "near")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Relay:
         self.near = near
         self.far = far
         self.answered = False
+        self.deserted = False
         self._finished: Callable[[Relay], None] | None = finished
         self._lost = lost
         near.receiver = far.receiver = self
@@ -67,6 +69,7 @@ class Relay:
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self.near:
+            self.deserted = True
             self.far.fail(reason)
         else:
             self.near.fail(self._lost(reason))
