@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.threadpool import ThreadPool
@@ -32,11 +32,8 @@ class Clockwork(Protocol):
     def callFromThread(self, callable: Callable[..., object], /, *args: object) -> Any: ...
 
 
-class _Call(NamedTuple):
-    answer: Deferred[Any]
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    weight: int
+#: The Deferred to answer, the function, its arguments, its weight. A plain tuple: one is made for each storage call.
+_Call = tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...], int]
 
 
 class Line:
@@ -67,7 +64,7 @@ class Line:
         if weight and self._weight and self._weight + weight > self._byte_limit:
             return fail(Overloaded(f"{self._weight} bytes are waiting to be written already"))
         answer: Deferred[T] = Deferred()
-        self._waiting.append(_Call(answer, function, arguments, weight))
+        self._waiting.append((answer, function, arguments, weight))
         self._weight += weight
         if not self._busy:
             self._busy = True
@@ -86,9 +83,9 @@ class Line:
         results: list[Any] = []
         size = 0
         end = monotonic() + _JOB_TIME
-        for call in calls:
+        for _, function, arguments, _ in calls:
             try:
-                result = call.function(*call.arguments)
+                result = function(*arguments)
                 if type(result) is bytes:
                     size += len(result)
             except Exception as error:
@@ -101,12 +98,12 @@ class Line:
     def _done(self, results: list[Any]) -> None:
         waiting = self._waiting
         finished = [waiting.popleft() for _ in results]
-        for call, result in zip(finished, results, strict=True):
-            self._weight -= call.weight
+        for (answer, _, _, weight), result in zip(finished, results, strict=True):
+            self._weight -= weight
             if isinstance(result, Exception):
-                call.answer.errback(result)
+                answer.errback(result)
             else:
-                call.answer.callback(result)
+                answer.callback(result)
         if waiting:
             self._hand_over()
         else:

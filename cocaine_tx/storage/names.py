@@ -8,6 +8,7 @@ Shared by every provider in this room, so that a name legal in one is legal in a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cocaine_tx.errors import InvalidArgument, NotFound
 
@@ -18,6 +19,7 @@ LONGEST = 255
 ASIDE = b".~writing."
 
 
+@lru_cache(maxsize=4096)  # the same few names are asked for again and again; looking at one costs a fifth of a read
 def encoded(name: str, noun: str) -> bytes:
     """
     The bytes of one name as a folder entry.
