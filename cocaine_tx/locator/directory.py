@@ -1,7 +1,7 @@
 """
 The directory of one runtime: the services it offers, and those who follow it.
 
-The locator's face asks it, the daemon's rooms add to it, gateways elsewhere follow it through ``connect``. It holds what
+The locator's face asks it, rooms add to it, gateways elsewhere follow it through ``connect``. It holds what
 is so now, never a history.
 
 Source: reference ``node-engine.md`` section 7.6, ``protocol-v12.md`` 10.2, ``observed-runtime.md`` 19.
