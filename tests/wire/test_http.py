@@ -119,5 +119,5 @@ class HeadTests(SynchronousTestCase):
 
         check()
         deep = b"\x91" * 100000
-        for chunk in (deep, b"\xdd\xff\xff\xff\xff", b"\x81\x90\x01", b"\xc7\x00\x01", b"\xd6\xff\x00\x00\x00\x00", b""):
+        for chunk in (deep, b"", b"\xdd\xff\xff\xff\xff", b"\x81\x90\x01", b"\xc7\x00\x01", b"\xd6\xff\0\0\0\0"):
             self.assertRaises(HttpFormatError, unpack_head, chunk)
