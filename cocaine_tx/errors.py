@@ -79,6 +79,13 @@ class UndecodableError(RemoteProtocolError):
     default_reason = "bytes cannot be decoded"
 
 
+class HttpFormatError(UndecodableError):
+    """A request or an answer head packed for the wire is not what the packing convention says."""
+
+    http_status = 500
+    default_reason = "packed HTTP cannot be decoded"
+
+
 class DispatchError(RemoteProtocolError):
     """A well-formed frame that fits no channel state."""
 
