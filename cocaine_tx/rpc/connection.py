@@ -43,6 +43,8 @@ class Connection(Protocol):
     """
 
     _log = Logger()
+    #: How bytes leave; the worker SDK brings one that a thread may speak through.
+    outlet: type[Outlet] = Outlet
 
     def __init__(self, session: Session, turn: Turn, clock: IReactorTime, stall: float = STALL) -> None:
         self.session = session
@@ -63,7 +65,7 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         _set_options(self.transport)
-        self._outlet = Outlet(self.transport, self._drained, self._progressed)
+        self._outlet = self.outlet(self.transport, self._drained, self._progressed)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
