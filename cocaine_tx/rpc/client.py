@@ -148,7 +148,7 @@ class Dialer:
                 continue
             return Remote(connection, protocol, self.reactor)
         where = ", ".join(f"{host}:{port}" for host, port in addresses) or "no address"
-        raise ConnectionGone(f"cannot connect to {protocol.name} at {where}: {problem or 'it has none'}")
+        raise ConnectionGone(f"cannot connect to {protocol.name} at {where}: {problem or 'it has none'}") from problem
 
     def dial(self, endpoint: IStreamClientEndpoint) -> Deferred[Connection]:
         """A client connection to one endpoint."""
