@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +21,9 @@ from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
 from ..node.service import NodeService
 from . import settings
+from .document import read
 from .house import DaemonService, Runtime, plain_locator, refuse
-from .runtime_reader import Role
-from .settings_file import read_runtime
+from .runtime_reader import Role, runtime_settings
 
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})
@@ -56,6 +57,8 @@ class Node:
     async def start(self) -> None:
         """Common services, then the node's own, then the runlist's apps."""
         runtime = self.runtime
+        for warning in runtime.config.warnings:
+            self._log.warn("{warning}", warning=warning)
         await runtime.start(plain_locator)
         await self._isolate("process", {}).sweep()
         self.service = NodeService(
@@ -88,8 +91,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     from twisted.internet import reactor
 
     try:
-        config = read_runtime(options["config"], Role.NODE)
-        node = Node(reactor, config)
+        node = Node(reactor, runtime_settings(read(options["config"], os.environ), Role.NODE))
     except CocaineError as problem:
         raise refuse("cocaine-node", problem) from problem
     return DaemonService("cocaine-node", reactor, node.start, node.stop)
