@@ -1,8 +1,8 @@
 """
 Load programs: closed loops of so many requests in flight, on loopback, bounded in count.
 
-They use asyncio and msgpack alone, so that what is measured is the platform and not its own client. Each returns seconds for each
-request, in the order of their ends.
+They use asyncio and msgpack alone, so that what is measured is the platform and not its own client. Each returns the
+seconds of each request, in the order of their ends.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ async def echo(port: int, event: str, payload: bytes, count: int, flight: int) -
 
     def request(channel: int) -> bytes:
         number = _pack(channel)
-        return b"".join(
-            (_pack([channel, 0, [event], []]), b"\x94", number, b"\0", chunk, b"\x90\x94", number, b"\2", close, b"\x90")
-        )
+        opening = _pack([channel, 0, [event], []])
+        return b"".join((opening, b"\x94", number, b"\0", chunk, b"\x90\x94", number, b"\2", close, b"\x90"))
 
     return await _run(port, request, _is_close, count, flight)
 

@@ -1,4 +1,4 @@
-"""The platform as processes of its own, for measuring: started on free ports in a temporary folder, stopped for sure."""
+"""The platform as processes of its own, for measuring: on free ports, in a temporary folder, and stopped for sure."""
 
 from __future__ import annotations
 

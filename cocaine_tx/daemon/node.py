@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,9 @@ class Node:
         if type not in ("process", "legacy_process"):
             raise ComponentNotFound(f"isolate.type: {type!r} is not known here; use 'process'")
         runtime = self.runtime
-        return ProcessIsolate(runtime.reactor, runtime.threads, runtime.storage, runtime.config.spool, args)
+        return ProcessIsolate(
+            runtime.reactor, runtime.threads, runtime.storage, runtime.config.spool, args, _environment(os.environ)
+        )
 
     async def start(self) -> None:
         """Common services, then the node's own, then the runlist's apps."""
@@ -84,6 +87,20 @@ class Node:
         if self.service is not None:
             await self.service.drain()
         await self.runtime.stop()
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """
+    What workers may inherit of our own environment, for programs that begin with ``#!/usr/bin/env python3``.
+
+    They find the Python that runs this daemon first, and with it the worker SDK, also when nobody has activated its
+    virtual environment; and they run in another folder, so relative paths would mean something else there.
+    """
+    paths = [os.path.abspath(path) for path in own.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found = dict(own) | {"PATH": os.pathsep.join((os.path.dirname(sys.executable), own.get("PATH", os.defpath)))}
+    if paths:
+        found["PYTHONPATH"] = os.pathsep.join(paths)
+    return found
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
