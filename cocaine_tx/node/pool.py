@@ -26,7 +26,7 @@ from ..wire.session import Channel
 from . import balance
 from .balance import Admission, Backoff, Pick, Seal, Spawn, View
 from .crashlog import CrashLogs
-from .deadlines import Deadlines
+from ..rpc.deadlines import Deadlines
 from .invocation import Invocation
 from .lifecycle import Cause
 from .manifest import Manifest
