@@ -25,7 +25,7 @@ from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
 from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack, pack_headers, undecodable
 from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, without_trace
-from .idl import VOID, Message, Slot
+from .idl import CREDIT, VOID, Message, Slot
 
 Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
 
@@ -122,7 +122,8 @@ class Session:
                     continue
                 message = channel.receiving.get(kind)
                 if message is None:
-                    self._stray(channel, kind)
+                    if self._stray(channel, kind, args):
+                        events.append((channel, CREDIT, args, headers))
                     continue
                 following = message.next
                 if following is not channel.receiving:
@@ -141,6 +142,9 @@ class Session:
 
     def _opened(self, number: int, kind: int, args: tuple[Any, ...], headers: Headers) -> Event | None:
         """The first frame of a channel; None when it needs no event."""
+        if kind == CREDIT.id:
+            # The stream ended while the credit was on its way.
+            return None
         if number <= self._last or number < 1:
             if self._strangers is Strangers.IGNORED:
                 return None
@@ -186,14 +190,17 @@ class Session:
             channel.sending = channel.receiving = VOID
         return _Acknowledged(channel, from_wire(pair[0], pair[1]))
 
-    def _stray(self, channel: Channel, kind: int) -> None:
-        """A frame that does not fit the channel's state."""
+    def _stray(self, channel: Channel, kind: int, args: tuple[Any, ...]) -> bool:
+        """A frame that does not fit the channel's state; True for a credit, which fits any."""
+        if kind == CREDIT.id and args and args[0].__class__ is int and args[0] >= 0:
+            return True
         if channel.receiving or self._strangers is Strangers.REVOKED:
             raise (
                 DispatchError(f"message {kind} does not belong to {channel.slot.name}")
                 if channel.receiving
                 else RevokedChannel(f"channel {channel.number} has ended")
             )
+        return False
 
     def open(self, slot: Slot, args: tuple[Any, ...], receiver: Receiver, headers: Headers = ()) -> Channel:
         """
