@@ -142,7 +142,7 @@ class Session:
 
     def _opened(self, number: int, kind: int, args: tuple[Any, ...], headers: Headers) -> Event | None:
         """The first frame of a channel; None when it needs no event."""
-        if kind == CREDIT.id:
+        if kind == CREDIT.id and number <= self._last:
             # The stream ended while the credit was on its way.
             return None
         if number <= self._last or number < 1:

@@ -2,7 +2,6 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.wire.channel import NOBODY
 from cocaine_tx.wire.frames import pack
 from cocaine_tx.wire.headers import window_header, window_of
 from cocaine_tx.wire.idl import CREDIT
@@ -10,13 +9,23 @@ from cocaine_tx.wire.protocols import APP
 from cocaine_tx.wire.session import dialing, serving
 
 
+class Nobody:
+    """A receiver that is there, unlike `NOBODY`, and says nothing."""
+
+    def received(self, *_: object) -> None:
+        pass
+
+    def lost(self, *_: object) -> None:
+        pass
+
+
 class CreditTests(SynchronousTestCase):
     """Bytes that may be on their way."""
 
     def setUp(self) -> None:
         self.client = dialing()
-        self.server = serving(APP, NOBODY)
-        self.near = self.client.open(APP.slots[0], (b"e",), NOBODY, (window_header(4096),))
+        self.server = serving(APP, Nobody())
+        self.near = self.client.open(APP.slots[0], (b"e",), Nobody(), (window_header(4096),))
         (self.far, _, _, headers) = self.server.receive(self.client.take())[0]
         self.assertEqual(window_of(headers), 4096)
 
