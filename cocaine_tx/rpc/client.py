@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -143,6 +143,8 @@ class Dialer:
         for address in addresses:
             try:
                 connection = await self.dial(endpoint_to(self.reactor, address))
+            except CancelledError:
+                raise
             except Exception as error:
                 problem = error
                 continue
