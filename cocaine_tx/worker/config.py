@@ -66,13 +66,13 @@ class WorkerConfig:
 
         :raises ConfigError: there is no endpoint or uuid, or a value makes no sense.
         """
-        endpoint, uuid = _option(argv, "--endpoint"), _option(argv, "--uuid")
+        endpoint, uuid = option(argv, "--endpoint"), option(argv, "--uuid")
         if not endpoint or not uuid:
             raise ConfigError(
                 f"no {'--uuid' if endpoint else '--endpoint'} on the command line: a worker is started by its node; "
                 "upload the app and start it, or pass --endpoint SOCKET --uuid UUID"
             )
-        protocol = _option(argv, "--protocol") or "1"
+        protocol = option(argv, "--protocol") or "1"
         if not protocol.isdigit():
             raise ConfigError(f"--protocol {protocol}: not a number")
         kind = env.get("COCAINE_APP_TOKEN_TYPE", "")
@@ -81,7 +81,7 @@ class WorkerConfig:
         return cls(
             endpoint=endpoint,
             uuid=uuid,
-            app=_option(argv, "--app") or DEFAULT_APP,
+            app=option(argv, "--app") or DEFAULT_APP,
             locators=locators_of(argv),
             protocol=int(protocol),
             token=(kind, env.get("COCAINE_APP_TOKEN_BODY", "")) if kind else None,
@@ -96,7 +96,7 @@ def locators_of(argv: Sequence[str]) -> tuple[tuple[str, int], ...]:
 
     :raises ConfigError: one is not an address.
     """
-    text = _option(argv, "--locator")
+    text = option(argv, "--locator")
     if not text:
         return DEFAULT_LOCATORS
     places = []
@@ -108,7 +108,8 @@ def locators_of(argv: Sequence[str]) -> tuple[tuple[str, int], ...]:
     return tuple(places)
 
 
-def _option(argv: Sequence[str], word: str) -> str | None:
+def option(argv: Sequence[str], word: str) -> str | None:
+    """The word that follows this one on a command line, or None."""
     for place, given in enumerate(argv):
         if given == word and place + 1 < len(argv):
             return argv[place + 1]

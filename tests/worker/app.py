@@ -6,6 +6,7 @@ import sys
 import time
 
 from cocaine_tx.worker import Worker, http
+from cocaine_tx.worker.asgi import asgi
 
 worker = Worker()
 
@@ -55,6 +56,15 @@ if "--with-asyncio" in sys.argv:
             group.create_task(asyncio.sleep(0.01))
         async for chunk in request:
             await response.write(chunk)
+
+    async def application(scope, receive, send):
+        message = await receive()
+        await receive()
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"x-path", scope["raw_path"])]})
+        await send({"type": "http.response.body", "body": message["body"], "more_body": True})
+        await send({"type": "http.response.body", "body": b"!"})
+
+    worker.on("asgi", asgi(application))
 
     @worker.on("forever", run="asyncio")
     async def forever(request, response):
