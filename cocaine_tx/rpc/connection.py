@@ -5,7 +5,11 @@ Reads are decoded at once and delivered; writes gather until the end of the reac
 
 Pressure: when the peer does not take what we send, its session is *congested*. Whoever forwards to it then calls
 `Connection.delay` with the connection the data came from, which is not read until the peer has caught up. A peer that
-takes nothing at all for ``stall`` seconds while something waits is cut off, so that nobody is delayed for ever.
+takes less than a slice (`outlet.SLICE`) in ``stall`` seconds while more waits is cut off, so that nobody is delayed for
+ever.
+
+Half-close: a peer that has said its last on the transport still gets the answers to what it has asked completely, in
+the time of `LINGER`; what it has left unfinished is lost at once (``observed-runtime.md`` item 25).
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from ..errors import ConnectionGone, UncaughtError
-from ..wire.session import Session
+from ..errors import ConnectionGone, LocalProtocolError, UncaughtError
+from ..wire.session import Channel, Session
 from .outlet import Outlet
 from .turn import Turn
 
@@ -28,8 +33,11 @@ from .turn import Turn
 HIGH_MARK = 256 * 1024
 #: Seconds without progress, while something waits, after which the peer is cut off.
 STALL = 60.0
+#: Seconds that a peer which says no more has for its answers. It may as well be gone: that cannot be told apart.
+LINGER = 300.0
 
 
+@implementer(IHalfCloseableProtocol)
 class Connection(Protocol):
     """
     One peer.
@@ -52,10 +60,12 @@ class Connection(Protocol):
         self._clock = clock
         self._stall = stall
         self._closing = False
+        self._deaf = False
         self._outlet: Outlet | None = None
         self._holders: set[object] = set()
         self._delayed: set[Connection] = set()
         self._watch: IDelayedCall | None = None
+        self._lingering: IDelayedCall | None = None
         session.connection = self
         session.wake = self._wake
 
@@ -73,34 +83,58 @@ class Connection(Protocol):
                 channel.receiver.received(channel, message, args, headers)
             except Exception:
                 self._log.failure("{channel!r}: its receiver failed", channel=channel)
-                channel.abandon()
-                channel.fail(UncaughtError())
+                self._give_up(channel)
         if session.broken is not None and not self._closing:
             self._log.info("{peer} broke the protocol: {reason}", peer=self.peer, reason=session.broken.reason)
             self.close()
+
+    def _give_up(self, channel: Channel) -> None:
+        """Nobody here can answer on it: say so, or end the connection where the protocol has no word for it."""
+        channel.abandon()
+        try:
+            channel.fail(UncaughtError())
+        except LocalProtocolError:
+            self.close()
+
+    def readConnectionLost(self) -> None:
+        if self._deaf:
+            return
+        self._deaf = True
+        self._tell_lost(self.session.lose_unfinished())
+        if len(self.session):
+            self._lingering = self._clock.callLater(LINGER, self.close)
+        self._turn.call(self._flush)
+
+    def writeConnectionLost(self) -> None:
+        """We never end our half alone."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.gone = True
         self._holders.clear()
         self._drained()
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
+        self._tell_lost(self.session.lose())
+        if self.lost is not None:
+            lost, self.lost = self.lost, None
+            lost(self)
+
+    def _tell_lost(self, channels: list[Channel]) -> None:
         error = ConnectionGone()
-        for channel in self.session.lose():
+        for channel in channels:
             receiver = channel.receiver
             channel.abandon()
             try:
                 receiver.lost(channel, error)
             except Exception:
                 self._log.failure("{channel!r}: its receiver failed at the end", channel=channel)
-        if self.lost is not None:
-            lost, self.lost = self.lost, None
-            lost(self)
 
     def close(self) -> None:
         """Send what was said so far, then end the connection."""
         if self.gone or self._closing:
             return
-        self._flush()
-        self._closing = True
+        self._send()
+        self._end()
         transport = cast(Any, self.transport)
         if transport is not None:
             # A peer that never reads must not keep us from closing.
@@ -111,9 +145,13 @@ class Connection(Protocol):
         """End the connection now; what waits to be sent is lost."""
         if self.gone:
             return
-        self._closing = True
+        self._end()
         transport = cast(Any, self.transport)
         getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def _end(self) -> None:
+        self._closing = True
+        self.session.ended = True
 
     @property
     def peer(self) -> str:
@@ -126,13 +164,21 @@ class Connection(Protocol):
         self._turn.call(self._flush)
 
     def _flush(self) -> None:
+        self._send()
+        if self._deaf and not len(self.session):
+            self.close()
+
+    def _send(self) -> None:
         outlet = self._outlet
-        if outlet is None or self._closing or self.gone:
+        if outlet is None:
             return
         data = self.session.take()
+        if self._closing or self.gone:
+            # Said too late, by somebody who could not know.
+            return
         if data:
             outlet.write(data)
-            if outlet.pending:
+            if outlet.waiting:
                 self._guard()
                 if outlet.pending > HIGH_MARK:
                     self.session.congested = True
@@ -177,7 +223,7 @@ class Connection(Protocol):
         """The holder can take data again."""
         if holder in self._holders:
             self._holders.discard(holder)
-            if not self._holders and not self.gone:
+            if not self._holders and not self.gone and not self._deaf:
                 cast(Any, self.transport).resumeProducing()
 
     @property
