@@ -124,6 +124,10 @@ _KINDS: dict[type, str] = {RAW: "raw", INT: "int", LIST: "array", MAP: "map"}
 #: Session messages that 0.12.14 puts into every service's graph; only ping and revoke do anything.
 REVOKE, SETTINGS, PING, GOAWAY = 65535, 65534, 65533, 65532
 _CONTROL = ((GOAWAY, "goaway"), (PING, "ping"), (SETTINGS, "settings"), (REVOKE, "revoke"))
+#: Those two; the others were declared and never bound, and end the connection.
+PING_SLOT = Slot(PING, "ping", VOID, PRIMITIVE, ())
+REVOKE_SLOT = Slot(REVOKE, "revoke", VOID, PRIMITIVE, (INT, LIST))
+SESSION_SLOTS = {slot.id: slot for slot in (PING_SLOT, REVOKE_SLOT)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
