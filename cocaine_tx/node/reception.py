@@ -11,14 +11,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from ..errors import CocaineError
+from ..errors import CocaineError, PublishError
 from ..rpc.connection import Connection
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
@@ -60,18 +62,21 @@ class Reception(ServerFactory):
         self._expected = expected
         self._port: IListeningPort | None = None
         self._strangers: set[Guest] = set()
+        self._closed: Deferred[Any] | None = None
 
     def listen(self) -> None:
         """
-        :raises CannotListenError: the socket cannot be made there.
+        :raises PublishError: the socket cannot be made there; the reason names it.
         """
         try:
-            if stat.S_ISSOCK(os.lstat(self.path).st_mode):
-                os.unlink(self.path)
-        except FileNotFoundError:
-            pass
-        # Only our own user's processes may pose as workers; an isolate that changes the user hands the socket over.
-        self._port = self._reactor.listenUNIX(self.path, self, mode=0o600)
+            with suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(self.path).st_mode):
+                    os.unlink(self.path)
+            # Only our own user's processes may pose as workers; an isolate that changes the user hands the socket over.
+            self._port = self._reactor.listenUNIX(self.path, self, mode=0o600)
+        except (OSError, CannotListenError) as problem:
+            why = problem.socketError if isinstance(problem, CannotListenError) else problem
+            raise PublishError(f"the workers' socket {self.path} cannot be opened: {why}") from problem
 
     def buildProtocol(self, addr: Any) -> Connection | None:
         if len(self._strangers) >= STRANGERS:
@@ -99,13 +104,15 @@ class Reception(ServerFactory):
             worker.join(connection, channel)
 
     def close(self) -> Deferred[None]:
-        """Stop listening, remove the socket, send strangers away."""
+        """Stop listening, remove the socket, send strangers away; fires when that is done, also when asked again."""
         for guest in list(self._strangers):
             guest.send_away()
-        port, self._port = self._port, None
-        if port is None:
-            return maybeDeferred(lambda: None)
-        return maybeDeferred(cast(Any, port.stopListening))
+        closed: Deferred[None] = Deferred()
+        if self._closed is None:
+            port, self._port = self._port, None
+            self._closed = maybeDeferred(cast(Any, port.stopListening)) if port is not None else succeed(None)
+        self._closed.addBoth(lambda _: closed.callback(None))
+        return closed
 
 
 class Guest:
