@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "rpc": frozenset({"errors", "interfaces", "wire"}),
     **dict.fromkeys(ROOMS, _BELOW_ROOMS),
     "worker": frozenset({"errors", "wire", "rpc"}),
-    "tool": frozenset({"errors", "wire", "rpc"}),
+    "tool": frozenset({"errors", "interfaces", "wire", "rpc"}),
     "daemon": _BELOW_ROOMS | ROOMS | {"worker"},
     "testing": _BELOW_ROOMS | ROOMS | {"worker", "tool"},
 }

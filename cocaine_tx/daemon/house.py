@@ -112,7 +112,9 @@ class Runtime:
         try:
             self._addresses = await deferToThreadPool(self.reactor, self.threads, look_up)
         except OSError as problem:
-            raise ConfigError(f"network.hostname: cannot be resolved ({problem}); give a name or an address") from problem
+            raise ConfigError(
+                f"network.hostname: cannot be resolved ({problem}); give a name or an address"
+            ) from problem
 
     def endpoints(self) -> list[Endpoint]:
         """Where our locator answers, for announcements and for workers."""
@@ -139,7 +141,9 @@ class Runtime:
             port = self.reactor.listenTCP(number, factory, interface=self.config.network.endpoint, backlog=1024)
         except CannotListenError as problem:
             self._ports.release(name)
-            raise PublishError(f"network.pinned.{name}: port {number} cannot be had: {problem.socketError}") from problem
+            raise PublishError(
+                f"network.pinned.{name}: port {number} cannot be had: {problem.socketError}"
+            ) from problem
         endpoints = tuple((address, port.getHost().port) for address in self._addresses)
         info = ServiceInfo(endpoints, dispatch.protocol.version, dispatch.protocol.graph())
         try:
@@ -198,14 +202,14 @@ class DaemonService(Service):
     _log = Logger()
 
     def __init__(self, name: str, reactor: Any, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
-        self.setName(name)
+        self.name = name
         self._reactor = reactor
         self._start = start
         self._stop = stop
         self.started: Deferred[None] | None = None
 
     def startService(self) -> None:
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
@@ -227,7 +231,7 @@ class DaemonService(Service):
             self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
 

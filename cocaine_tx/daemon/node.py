@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +22,9 @@ from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
 from ..node.service import NodeService
 from . import settings
+from .document import read
 from .house import DaemonService, Runtime, plain_locator, refuse
-from .runtime_reader import Role
-from .settings_file import read_runtime
+from .runtime_reader import Role, runtime_settings
 
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})
@@ -51,11 +53,15 @@ class Node:
         if type not in ("process", "legacy_process"):
             raise ComponentNotFound(f"isolate.type: {type!r} is not known here; use 'process'")
         runtime = self.runtime
-        return ProcessIsolate(runtime.reactor, runtime.threads, runtime.storage, runtime.config.spool, args)
+        return ProcessIsolate(
+            runtime.reactor, runtime.threads, runtime.storage, runtime.config.spool, args, _environment(os.environ)
+        )
 
     async def start(self) -> None:
         """Common services, then the node's own, then the runlist's apps."""
         runtime = self.runtime
+        for warning in runtime.config.warnings:
+            self._log.warn("{warning}", warning=warning)
         await runtime.start(plain_locator)
         await self._isolate("process", {}).sweep()
         self.service = NodeService(
@@ -83,13 +89,26 @@ class Node:
         await self.runtime.stop()
 
 
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """
+    What workers may inherit of our own environment, for programs that begin with ``#!/usr/bin/env python3``.
+
+    They find the Python that runs this daemon first, and with it the worker SDK, also when nobody has activated its
+    virtual environment; and they run in another folder, so relative paths would mean something else there.
+    """
+    paths = [os.path.abspath(path) for path in own.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found = dict(own) | {"PATH": os.pathsep.join((os.path.dirname(sys.executable), own.get("PATH", os.defpath)))}
+    if paths:
+        found["PYTHONPATH"] = os.pathsep.join(paths)
+    return found
+
+
 def makeService(options: Mapping[str, Any]) -> IService:
     """What twistd runs."""
     from twisted.internet import reactor
 
     try:
-        config = read_runtime(options["config"], Role.NODE)
-        node = Node(reactor, config)
+        node = Node(reactor, runtime_settings(read(options["config"], os.environ), Role.NODE))
     except CocaineError as problem:
         raise refuse("cocaine-node", problem) from problem
     return DaemonService("cocaine-node", reactor, node.start, node.stop)

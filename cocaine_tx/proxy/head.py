@@ -15,6 +15,7 @@ Source: RFC 9112 sections 2.2, 3 and 5; RFC 3986 for the target, plus ``\\ ^ ` {
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import httptools
 
@@ -41,48 +42,64 @@ _LONG_FIELD = Refused(431, "a header line, or the head as a whole, is too long")
 _MANY_FIELDS = Refused(431, "too many header lines")
 
 
-def take_line(data: bytes, at: int, room: int, too_long: Refused) -> bytes | Refused | None:
+def take_line(data: bytes, at: int, room: int, too_long: Refused, clean: int = 0) -> bytes | Refused | None:
     """
     The line that begins at ``at``, with its CRLF; None while it is incomplete and nothing is wrong with it so far.
 
     :param room: how many bytes the line may have; more is answered with ``too_long`` before the line has ended.
+    :param clean: how many bytes of it have been looked at before, so that a line sent byte by byte costs no more than
+        one sent at once.
     """
     limit = at + max(room, 0)
-    end = data.find(b"\n", at, limit)
-    line = data[at : end + 1 if end >= 0 else limit]
-    illegal = _ILLEGAL.search(line)
+    fresh = at + max(clean - 1, 0)  # a CR at the end was not judged yet
+    end = data.find(b"\n", fresh, limit)
+    illegal = _ILLEGAL.search(data, fresh, end + 1 if end >= 0 else limit)
     if illegal is not None:
         return _BARE_CR if illegal[0] == b"\r" else _CONTROL
     if end < 0:
         return too_long if len(data) >= limit else None
+    line = data[at : end + 1]
     return line if line.endswith(b"\r\n") else _BARE_LF
 
 
-def scan(data: bytes, at: int, offset: int, number: int, limits: Limits) -> tuple[int, int] | Refused:
+class Progress(NamedTuple):
     """
-    Look for the first fault in a head that begins at ``at`` and may be incomplete.
+    How far `scan` has come in a head.
 
-    :param offset: where, behind ``at``, the first line begins that has not been looked at; 0 at first.
-    :param number: how many lines lie before it; 0 at first.
-    :return: ``offset`` and ``number`` to go on from.
+    :ivar offset: where, from the beginning of the head, the first incomplete line begins.
+    :ivar number: how many lines lie before it.
+    :ivar clean: how many bytes of it have been looked at.
     """
+
+    offset: int
+    number: int
+    clean: int
+
+
+START = Progress(0, 0, 0)
+
+
+def scan(data: bytes, at: int, progress: Progress, limits: Limits) -> Progress | Refused:
+    """Look for the first fault in a head that begins at ``at`` and may be incomplete; begin with `START`."""
+    offset, number, clean = progress
     while True:
         start = at + offset
         if limits.headers < number and data[start : start + 1] not in (b"", b"\r"):
             return _MANY_FIELDS
         room, too_long = (limits.field, _LONG_FIELD) if number else (limits.line, _LONG_LINE)
-        line = take_line(data, start, min(room, limits.head - offset), too_long)
+        line = take_line(data, start, min(room, limits.head - offset), too_long, clean)
         if line is None:
-            return offset, number
+            return Progress(offset, number, len(data) - start)
         if isinstance(line, Refused):
             return line
         if number and line == b"\r\n":
-            return offset, number
+            return Progress(offset, number, 0)
         fault = _field_fault(line) if number else _line_fault(line)
         if fault is not None:
             return fault
         offset += len(line)
         number += 1
+        clean = 0
 
 
 def _line_fault(line: bytes) -> Refused | None:

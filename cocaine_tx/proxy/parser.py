@@ -19,7 +19,7 @@ from enum import Enum, auto
 
 from cocaine_tx.errors import LocalProtocolError
 from cocaine_tx.proxy.chunked import ChunkedBody
-from cocaine_tx.proxy.head import HEAD, fields_of, scan
+from cocaine_tx.proxy.head import HEAD, START, fields_of, scan
 from cocaine_tx.proxy.request import Body, End, Event, Limits, Refused, RequestHead, interpret
 
 _END = End()
@@ -37,8 +37,7 @@ class RequestParser:
     """Owns the bytes of one connection that have not become events yet."""
 
     __slots__ = (
-        "_at", "_chunks", "_data", "_limits", "_number", "_offset", "_ordinary", "_persists", "_remaining", "_skipped",
-        "_stage",
+        "_at", "_chunks", "_data", "_limits", "_ordinary", "_persists", "_remaining", "_scanned", "_skipped", "_stage",
     )  # fmt: skip
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -46,7 +45,7 @@ class RequestParser:
         self._ordinary = min(limits.line, limits.field, limits.head)  # a head this small can break none of the three
         self._data, self._at = b"", 0
         self._stage = _Stage.HEAD
-        self._offset = self._number = 0  # how far `scan` has come in a head that is not complete
+        self._scanned = START
         self._skipped = False
         self._remaining = 0
         self._chunks: ChunkedBody | None = None
@@ -128,13 +127,13 @@ class RequestParser:
             self._at += 2
             self._skipped = True
         at = self._at
-        end = data.find(b"\r\n\r\n", at + max(self._offset - 2, 0)) + 4
+        end = data.find(b"\r\n\r\n", at + max(self._scanned.offset - 2, 0)) + 4
         match = HEAD.fullmatch(data, at, end) if end >= 4 else None
         if match is None or end - at > self._ordinary or match[4].count(b"\r\n") > limits.headers:
-            progress = scan(data, at, self._offset, self._number, limits)
-            if isinstance(progress, Refused):
-                return self._refuse(progress, events)
-            self._offset, self._number = progress
+            scanned = scan(data, at, self._scanned, limits)
+            if isinstance(scanned, Refused):
+                return self._refuse(scanned, events)
+            self._scanned = scanned
             if end < 4:
                 return None
             if match is None:  # the two descriptions of a head disagree
@@ -146,7 +145,7 @@ class RequestParser:
         if isinstance(head, Refused):
             return self._refuse(head, events)
         self._at = end
-        self._offset = self._number = 0
+        self._scanned = START
         self._begin(head, events)
         return None
 

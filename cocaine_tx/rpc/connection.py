@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from typing import Any, cast
+from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -28,6 +29,16 @@ from .turn import Turn
 HIGH_MARK = 256 * 1024
 #: Seconds without progress, while something waits, after which the peer is cut off.
 STALL = 60.0
+
+
+class Source(Shape):
+    """Whoever we can stop reading from: a `Connection`, or another kind of peer whose bytes become frames."""
+
+    def hold(self, holder: object) -> None:
+        """Do not read from this peer until every holder has released it."""
+
+    def release(self, holder: object) -> None:
+        """The holder can take data again."""
 
 
 class Connection(Protocol):
@@ -56,7 +67,7 @@ class Connection(Protocol):
         self._closing = False
         self._outlet: Outlet | None = None
         self._holders: set[object] = set()
-        self._delayed: set[Connection] = set()
+        self._delayed: set[Source] = set()
         self._watch: IDelayedCall | None = None
         session.connection = self
         session.wake = self._wake
@@ -173,7 +184,7 @@ class Connection(Protocol):
 
     # -- pressure
 
-    def delay(self, source: Connection) -> None:
+    def delay(self, source: Source) -> None:
         """Do not read from ``source`` until our own peer has caught up."""
         if self.session.congested and source is not self:
             self._delayed.add(source)

@@ -49,8 +49,9 @@ class PackedRequest(NamedTuple):
 
 def pack_request(method: Text, uri: Text, version: Text, headers: Pairs, body: Text = b"") -> bytes:
     """The one chunk that carries a request; the body is its last element and is there even when empty."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return _packed((method, uri, version, pairs if isinstance(pairs, list) else list(pairs), body))
+    if type(headers) is not list:
+        headers = list(headers.items() if isinstance(headers, Mapping) else headers)
+    return _packed((method, uri, version, headers, body))
 
 
 def unpack_request(chunk: bytes) -> PackedRequest:
@@ -122,10 +123,13 @@ def _encoded(text: str) -> bytes:
 
 
 def _pairs(container: object) -> Headers:
-    if isinstance(container, Mapping):
-        entries: list[object] = list(container.items())
+    entries: Iterable[object]
+    if type(container) is list:  # what the wire brings; asking an abstract class first would double the cost
+        entries = container
+    elif isinstance(container, Mapping):
+        entries = container.items()
     elif isinstance(container, Iterable) and not isinstance(container, str | bytes):
-        entries = list(container)
+        entries = container
     else:
         raise HttpFormatError("headers are pairs of name and value, or a map")
     pairs: Headers = []
