@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from ..errors import (
@@ -30,7 +29,7 @@ from ..errors import (
 from ..rpc.client import Remote
 from ..rpc.relay import Relay
 from ..wire.headers import REQUEST_TIMEOUT, Headers, timeout_header
-from ..wire.idl import CHUNK, ERROR, Message, Slot
+from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, error_of, is_error
 from .offer import Offer, Seeker
 
@@ -38,8 +37,6 @@ from .offer import Offer, Seeker
 MESSAGE_COST = 64
 #: Answers by which a node says that it did not take the request.
 REFUSALS = (QueueFull, NotRunning, AppStopped)
-#: Seconds after a request's deadline in which the node may still say so itself.
-GRACE = 0.5
 
 
 class Errand:
@@ -51,11 +48,12 @@ class Errand:
     :param deadline: the clock's time at which it is over; None when the client did not say.
     :param limit: bytes kept for another try.
     :param ended: called once, at the end.
+    :ivar bin: where `rpc.deadlines.Deadlines` keeps it.
     """
 
     __slots__ = (
-        "_args", "_deadline", "_ended", "_far", "_headers", "_held", "_kept", "_limit", "_line", "_near", "_offer",
-        "_relay", "_replay", "_seeker", "_size", "_timer", "_tried", "_waiting",
+        "_args", "_credit", "_deadline", "_ended", "_far", "_headers", "_held", "_kept", "_limit", "_near", "_offer",
+        "_relay", "_replay", "_seeker", "_size", "_tried", "_waiting", "bin",
     )  # fmt: skip
 
     def __init__(
@@ -82,17 +80,14 @@ class Errand:
         self._tried: list[Offer] = []
         self._offer: Offer | None = None
         self._far: Channel | None = None
-        self._line: Remote | None = None
         self._relay: Relay | None = None
         self._waiting: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
+        self._credit = 0
+        self.bin = 0.0
         near.receiver = self
 
     def start(self) -> None:
         """Choose the first node."""
-        if self._deadline is not None:
-            clock = self._seeker.clock
-            self._timer = clock.callLater(max(0.0, self._deadline - clock.seconds()) + GRACE, self._late)
         self._seek(NotRunning(f"no node runs {self._seeker.name} now"))
 
     # -- choosing
@@ -135,9 +130,10 @@ class Errand:
             self._seek(problem)
             return
         self._far = far
-        self._line = line
         for message, args in self._kept:
             far.forward(message, args)
+        if self._credit:
+            far.credit(self._credit)
         if self._held:
             self._held = False
             self._near.session.connection.release(self)
@@ -174,6 +170,12 @@ class Errand:
 
     def _said(self, message: Message | Slot, args: tuple[Any, ...]) -> None:
         """From the client."""
+        if message is CREDIT:
+            # It is for the answer, whoever gives that.
+            self._credit += args[0]
+            if self._far is not None:
+                self._far.credit(args[0])
+            return
         assert isinstance(message, Message)
         if message is CHUNK:
             if not args or args[0].__class__ is not bytes:
@@ -205,6 +207,9 @@ class Errand:
 
     def _answered(self, far: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
         """The node's first word."""
+        if message is CREDIT:
+            self._near.credit(args[0])
+            return
         if message is ERROR and is_error(args):
             error = error_of(args)
             if isinstance(error, REFUSALS) and self._replay:
@@ -249,9 +254,8 @@ class Errand:
     def _relayed(self, relay: Relay) -> None:
         self._end()
 
-    def _late(self) -> None:
+    def late(self) -> None:
         """The deadline has passed and the node has not said so."""
-        self._timer = None
         error = DeadlineError()
         if self._relay is not None:
             self._relay.stop(error, error)
@@ -271,9 +275,6 @@ class Errand:
         if ended is None:
             return
         self._kept.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._held:
             self._held = False
             self._near.session.connection.release(self)

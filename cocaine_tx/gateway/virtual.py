@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from ..errors import CocaineError, InvalidArgument, NotRunning, RemoteProtocolError
 from ..interfaces import ServiceInfo
 from ..rpc.client import Dialer
+from ..rpc.deadlines import Deadlines
 from ..rpc.dispatch import Dispatch
 from ..rpc.relay import Relay
 from ..wire.headers import Headers, timeout_of
@@ -29,6 +30,8 @@ from .offer import Offer
 
 #: Seconds to wait for a node's ``info``.
 INFO_TIMEOUT = 10.0
+#: Seconds after a request's deadline in which the node may still say so itself.
+GRACE = 0.5
 #: Bytes kept of one request for another try.
 KEPT = 1024 * 1024
 
@@ -69,6 +72,7 @@ class VirtualApp:
         self._candidates: list[Offer] = []
         self._heaviest = 1.0
         self._leaving: set[Lines] = set()
+        self._deadlines: Deadlines[Errand] = Deadlines(self.clock, Errand.late)
 
     # -- nodes
 
@@ -115,6 +119,7 @@ class VirtualApp:
 
     def stop(self) -> None:
         """Close all lines; requests that still run fail."""
+        self._deadlines.stop()
         for lines in [*(offer.lines for offer in self._candidates), *self._leaving]:
             lines.stop()
 
@@ -135,9 +140,16 @@ class VirtualApp:
     def _enqueue(self, channel: Channel, headers: Headers, *args: Any) -> None:
         seconds = timeout_of(headers)
         deadline = None if seconds is None else self.clock.seconds() + min(seconds, 365 * 86400.0)
-        errand = Errand(self, channel, headers, args, deadline, self._kept, self.errands.discard)
+        errand = Errand(self, channel, headers, args, deadline, self._kept, self._ended)
         self.errands.add(errand)
+        if deadline is not None and seconds is not None:
+            errand.bin = self._deadlines.enter(errand, deadline + GRACE, seconds)
         errand.start()
+
+    def _ended(self, errand: Errand) -> None:
+        self.errands.discard(errand)
+        if errand.bin:
+            self._deadlines.leave(errand, errand.bin)
 
     def _some(self) -> Offer:
         offer = self.choose(())
