@@ -191,6 +191,11 @@ class Connection(Protocol):
         self.session.ended = True
 
     @property
+    def over(self) -> bool:
+        """No new conversation can begin: it has ended, or is about to."""
+        return self.gone or self.session.ended
+
+    @property
     def peer(self) -> str:
         """Who is at the other end, for people."""
         return str(self.transport.getPeer()) if self.transport is not None else "nobody"

@@ -432,7 +432,7 @@ class HalfCloseTests(SynchronousTestCase):
         """A client that has gone altogether is found out soon, and nobody works for it any longer."""
         pair = self.pair()
         pair.near.session.open(INFO, (), self.heard)
-        pair.settle()
+        pair.pump()
         self.service.channels[1].receiver = self.service
         pair.near.close()
         pair.pump()
