@@ -20,13 +20,13 @@ from twisted.python.failure import Failure
 
 from ..errors import CocaineError, NotRunning, QueueFull, SpawnFailed
 from ..interfaces import IImage, Launch
+from ..rpc.deadlines import Deadlines
 from ..rpc.turn import Turn
 from ..wire.headers import Headers, timeout_of
 from ..wire.session import Channel
 from . import balance
 from .balance import Admission, Backoff, Pick, Seal, Spawn, View
 from .crashlog import CrashLogs
-from ..rpc.deadlines import Deadlines
 from .invocation import Invocation
 from .lifecycle import Cause
 from .manifest import Manifest
