@@ -112,7 +112,7 @@ class _Wire(StringTransport):
     """A transport that tells when it is to be closed."""
 
     def __init__(self, closed: Callable[[], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._closed = closed
 
     def loseConnection(self) -> None:
@@ -159,7 +159,7 @@ class WorkerStage:
         if self.connected:
             self._carry()
             self.connected = False
-            self.shift.link.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+            self.shift.link.connectionLost(Failure(ConnectionDone()))
 
     def invoke(self, name: str, *chunks: bytes, headers: Headers = ()) -> PretendEvent:
         """An event with its whole request."""

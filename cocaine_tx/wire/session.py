@@ -5,6 +5,9 @@ All the channels of one connection: bytes in, events out; calls in, bytes out. N
 the peer opens comes as its first event, with the `Slot` as the message. When the peer breaks the protocol the events
 before that are still returned and `Session.broken` says what was wrong: the connection must then be closed.
 
+A channel's state is that after all the bytes received, while its events are still being delivered: who wants to know
+what the peer has said looks at the messages, not at ``receiving``.
+
 A channel leaves the table when both of its directions have ended. The session's own messages (ping, revoke) come as
 channels of their own whose receivers know what to do, so that they take effect in the order in which they were sent.
 
@@ -25,7 +28,7 @@ from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
 from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack, pack_headers, undecodable
 from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, without_trace
-from .idl import CREDIT, VOID, Message, Slot
+from .idl import CREDIT, STREAMING, VOID, Message, Slot
 
 Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
 
@@ -260,6 +263,23 @@ class Session:
         if self._strangers is Strangers.IGNORED:
             channel.receiving = VOID
             self._channels.pop(channel.number, None)
+
+    def lose_unfinished(self) -> list[Channel]:
+        """
+        The peer says no more: channels on which it had yet to end end now, and so do streams that only it could stop.
+
+        Those on which just our answer is missing stay. Returns the others, in the order of their opening.
+        """
+        self.ended = True
+        lost = [
+            channel
+            for channel in self._channels.values()
+            if channel.receiving or (channel.sending is STREAMING and not channel.slot.downstream)
+        ]
+        for channel in lost:
+            channel.sending = channel.receiving = VOID
+            del self._channels[channel.number]
+        return lost
 
     def lose(self) -> list[Channel]:
         """The connection is gone: every channel ends. Returns those that were open, in the order of their opening."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ..errors import ConfigError
+from ..wire.protocols import CREDITS_VARIABLE
 
 DEFAULT_APP = "app/standalone"
 DEFAULT_LOCATORS = (("127.0.0.1", 10053),)
@@ -42,6 +43,7 @@ class WorkerConfig:
     :ivar drain: seconds that running handlers get when the worker is told to stop. The node's own patience
         (``terminate-timeout``, 10) is a little longer.
     :ivar threads: blocking handlers that run at once; more wait for their turn.
+    :ivar credits: the node knows windows, so that each stream can be limited by itself.
     :ivar buffer: bytes of one request kept for a handler that does not read them yet.
     """
 
@@ -55,6 +57,7 @@ class WorkerConfig:
     disown: float = 5.0
     drain: float = 8.0
     threads: int = 16
+    credits: bool = False
     buffer: int = 1024 * 1024
 
     @classmethod
@@ -86,6 +89,7 @@ class WorkerConfig:
             protocol=int(protocol),
             token=(kind, env.get("COCAINE_APP_TOKEN_BODY", "")) if kind else None,
             threads=threads,
+            credits=CREDITS_VARIABLE in env,
             **settings,  # type: ignore[arg-type]
         )
 
