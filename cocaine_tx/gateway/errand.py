@@ -103,7 +103,7 @@ class Errand:
             return
         self._tried.append(offer)
         self._offer = offer
-        offer.in_flight += 1
+        offer.took(self._seeker.clock.seconds())
         line = offer.lines.ready()
         if line is not None:
             self._send(line)
@@ -222,7 +222,7 @@ class Errand:
                 self._seek(error)
                 return
         if self._offer is not None:
-            self._offer.succeeded()
+            self._offer.succeeded(self._seeker.clock.seconds())
         self._kept.clear()
         self._relay = Relay(self._near, far, self._relayed, _lost)
         self._relay.received(far, message, args, headers)

@@ -22,11 +22,12 @@ class Offer(Standing):
 
     __slots__ = ("lines", "session", "uuid")
 
-    def __init__(self, since: float, weight: float, session: object, uuid: str, lines: Lines) -> None:
+    lines: Lines
+
+    def __init__(self, since: float, weight: float, session: object, uuid: str) -> None:
         super().__init__(since, weight)
         self.session = session
         self.uuid = uuid
-        self.lines = lines
 
 
 class Seeker(Protocol):

@@ -27,6 +27,8 @@ from .backends import CLUSTER, weight_of
 from .choice import Rules
 from .virtual import VirtualApp, app_protocol
 
+#: Seconds between looks at nodes that say nothing.
+WATCH = 0.5
 #: Seconds between looks for what nobody uses any more, and how long an app without nodes keeps its port.
 SWEEP, KEEP = 15.0, 300.0
 #: Most apps; more are not believed.
@@ -67,7 +69,8 @@ class RelayGateway:
         self._apps: dict[str, _Entry] = {}
         self._sessions: dict[tuple[object, str], set[str]] = {}
         self._others = AdhocGateway(cluster)
-        self._sweeping: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
+        self._swept = 0.0
 
     # -- what nodes offer
 
@@ -103,9 +106,8 @@ class RelayGateway:
     def forget(self, session: object, uuid: str) -> None:
         for name in sorted(self._sessions.pop((session, uuid), ())):
             entry = self._apps.get(name)
-            lines = None if entry is None else entry.app.withdraw(session, uuid)
-            if lines is not None:
-                lines.doubt()
+            if entry is not None:
+                entry.app.withdraw(session, uuid)
         self._others.forget(session, uuid)
 
     # -- where clients go
@@ -130,12 +132,21 @@ class RelayGateway:
     # -- life
 
     def start(self) -> Deferred[None]:
-        self._sweeping = self._dialer.reactor.callLater(SWEEP, self._sweep)
+        self._swept = self._dialer.reactor.seconds()
+        self._watch()
         return succeed(None)
+
+    def _watch(self) -> None:
+        clock = self._dialer.reactor
+        self._watching = clock.callLater(WATCH, self._watch)
+        for entry in self._apps.values():
+            entry.app.watch()
+        if clock.seconds() - self._swept >= SWEEP:
+            self._swept = clock.seconds()
+            self._sweep()
 
     def _sweep(self) -> None:
         clock = self._dialer.reactor
-        self._sweeping = clock.callLater(SWEEP, self._sweep)
         for name, entry in list(self._apps.items()):
             app = entry.app
             app.sweep()
@@ -147,9 +158,9 @@ class RelayGateway:
 
     def stop(self) -> Deferred[None]:
         """Close the ports; requests on their way go on until their clients' connections are closed."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         for entry in self._apps.values():
             if entry.opened is not None:
                 entry.opened.withdraw()

@@ -85,19 +85,18 @@ class VirtualApp:
         else:
             if offer is not None:
                 self._part(offer)
-            lines = Lines(self._dialer, info, protocol)
-            self.offers[uuid] = Offer(self.clock.seconds(), weight, session, uuid, lines)
+            self.offers[uuid] = made = Offer(self.clock.seconds(), weight, session, uuid)
+            made.lines = Lines(self._dialer, info, protocol, lambda: made.spoke(self.clock.seconds()))
         self._changed()
 
-    def withdraw(self, session: object, uuid: str) -> Lines | None:
-        """The node has it no more; what is in flight there goes on. Returns its lines."""
+    def withdraw(self, session: object, uuid: str) -> None:
+        """The node has it no more; what is in flight there goes on while the node lives."""
         offer = self.offers.get(uuid)
         if offer is None or offer.session is not session:
-            return None
+            return
         del self.offers[uuid]
         self._part(offer)
         self._changed()
-        return offer.lines
 
     def _part(self, offer: Offer) -> None:
         offer.lines.retire()
@@ -110,6 +109,16 @@ class VirtualApp:
             self.emptied = None
         elif self.emptied is None:
             self.emptied = self.clock.seconds()
+
+    def watch(self) -> None:
+        """Ask those whether they live who have requests and say nothing, or are not offered any more."""
+        if self.errands:
+            now = self.clock.seconds()
+            for offer in self._candidates:
+                if offer.in_flight and offer.quiet(now):
+                    offer.lines.ask()
+        for lines in self._leaving:
+            lines.ask()
 
     def sweep(self) -> None:
         """Close lines that nobody uses."""

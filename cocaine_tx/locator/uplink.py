@@ -31,7 +31,7 @@ from .lifecycle import PULSE, Life, begin_life, state_of
 from .news import News, news_of
 
 #: How many questions in a row may stay without answer.
-MISSES = 2
+MISSES = 3
 #: Seconds before a lost or failed link is made again: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0
 
@@ -188,7 +188,7 @@ class Uplink:
             if message.name == "error":
                 raise error_of(args)
             if message.name != "write":
-                raise RemoteProtocolError("it has closed the stream of announcements")
+                raise RemoteProtocolError("it has closed the stream of announcements: it stops, or it has no cluster")
             news = news_of(args, headers)
             if self.uuid is None:
                 self._party.claim(self, news.uuid)
