@@ -54,8 +54,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_call", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status", "_until",
-        "_upload", "answer", "complete", "due", "error", "head", "http", "over",
+        "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status",
+        "_until", "_upload", "answer", "complete", "due", "error", "head", "http", "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -71,6 +71,7 @@ class Exchange:
         self._pace = 0.0
         self._status = 0
         self._own: Failure | None = None
+        self._dropped = 0
         self._route: Route | None = None
         self._pool: Pool | None = None
         self._identity: Identity | None = None
@@ -124,8 +125,14 @@ class Exchange:
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""
         self.http.door.meters.received += len(data)
-        if self._upload is not None and not self.over:
+        if self.over:
+            return
+        if self._upload is not None:
             self._upload.take(data)
+        elif self._own is not None:
+            self._dropped += len(data)
+            if self._dropped > self.http.door.terms.inline:
+                self.reply(self._own)
 
     def end(self) -> None:
         """The request is complete."""
@@ -147,7 +154,7 @@ class Exchange:
         """At the end of the request, unless the client had better not send the rest."""
         self._own = answer
         head = self.head
-        if head.expect_continue or head.length is None or head.length > self.http.door.terms.inline:
+        if head.expect_continue or (head.length or 0) > self.http.door.terms.inline:
             self.reply(answer)
 
     # -- to the app
@@ -217,7 +224,7 @@ class Exchange:
 
     def _head(self, packed: bytes) -> None:
         http, answer = self.http, self.answer
-        if http.door.draining or http.half_closed:
+        if http.last_request:
             answer.last()
         try:
             status, headers = unpack_head(packed)
@@ -291,7 +298,7 @@ class Exchange:
             return
         answer = self.answer
         if not answer.begun:
-            if not self.complete or self.http.half_closed or self.http.door.draining:
+            if not self.complete or self.http.last_request:
                 answer.last()
             self._status = own.status
             id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
