@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from ..errors import AlreadyStarted, AppStopped, CocaineError, NotRunning, PublishError, SpoolError, UncaughtError
-from ..interfaces import IImage, IIsolate, IStorage, Publication
+from ..errors import AlreadyStarted, AppStopped, CocaineError, NotRunning, SpawnFailed, SpoolError
+from ..interfaces import IIsolate, IStorage, Publication
 from ..rpc.dispatch import Dispatch
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
@@ -30,13 +31,17 @@ from .career import Career, begin_career
 from .control import Control
 from .crashlog import CrashLogs
 from .lifecycle import state_of
-from .manifest import Manifest, check_app_name, socket_path
-from .pool import Pool
+from .manifest import Manifest, socket_path
+from .offer import Offer
+from .pool import Pool, Premises
 from .profile import Profile
 from .reception import Reception
 from .report import Flags, overseer
 from .tally import Tally
-from .workers import Worker
+from .workers import LAST_WORDS, Worker
+
+#: Seconds beyond the terminate-timeout after which a stop is over though killed processes are still there.
+BURIAL = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class App:
     An app that holds its name on this node.
 
     :param manifest: and ``profile``: read from storage already.
+    :raises CocaineError: the profile's isolate cannot be had.
+    :ivar pool: the workers that get new events; None before there are any.
     """
 
     _log = Logger()
@@ -78,18 +85,19 @@ class App:
         self.error: CocaineError | None = None
         self.pool: Pool | None = None
         self._around = around
+        self._isolate = around.isolate(profile.isolate_type, profile.isolate_args)
         self._tally = Tally(around.reactor.seconds())
         self._crashlogs = CrashLogs(around.storage, manifest.name)
         self._started: list[Deferred[None]] = []
         self._ended: list[Deferred[None]] = []
         self._spooling: Deferred[None] | None = None
         self._replacing: Deferred[None] | None = None
-        self._publication: Publication | None = None
-        self._publishing = False
         self._accepting = True
         self._reception: Reception | None = None
-        self._former: list[Pool] = []
+        #: Pools beside the current one: replaced and finishing, or booting to replace it.
+        self._others: list[Pool] = []
         self._dispatch = Dispatch(APP, {"info": self._info}, {"enqueue": self._enqueue, "control": self._control})
+        self._offer = Offer(self.name, lambda: around.publish(self.name, self._dispatch))
         self.career: Career = begin_career(self)
 
     @property
@@ -116,22 +124,25 @@ class App:
     async def drain(self) -> None:
         """Let nothing new in, finish what was accepted within the terminate-timeout, then stop."""
         self._accepting = False
-        if self._publication is not None:
-            self._withdraw()
-        if self.pool is not None and self.state == "running":
-            waiting = self.pool.drained()
-            waiting.addTimeout(self.profile.terminate_timeout, self._around.reactor)
+        self._offer.close()
+        if self._replacing is not None:
+            self._replacing.cancel()
+        if self.state == "running":
+            finishing = gatherResults([pool.drained() for pool in self._pools()])
+            finishing.addTimeout(self.profile.terminate_timeout, self._around.reactor)
             try:
-                await waiting
+                await finishing
             except Exception:
                 self._log.warn("{app}: not all requests were done in time", app=self.name)
+                for pool in self._pools():
+                    pool.cut()
         await self.stop()
 
     def info(self, flags: Flags) -> dict[str, Any]:
         """As ``node.info`` shows it."""
         state = self.state
         if state == "running" and self.pool is not None:
-            published = self._publication is not None
+            published = self._offer.published
             now = self._around.reactor.seconds()
             if not flags & Flags.OVERSEER:
                 uptime = int(now - self._tally.started)
@@ -148,7 +159,7 @@ class App:
         Take an event in.
 
         :raises NotRunning: the app does not run now.
-        :raises QueueFull, InvalidArgument: see `Pool.enqueue`.
+        :raises CocaineError: see `Pool.enqueue`.
         """
         if self.pool is None or not self._accepting or self.state != "running":
             raise NotRunning(f"application {self.name} is not running")
@@ -173,6 +184,8 @@ class App:
 
         def over(result: Any) -> Any:
             self._replacing = None
+            if isinstance(result, Failure) and isinstance(result.value, CancelledError):
+                raise NotRunning(f"app '{self.name}' was stopped while it was being replaced")
             return result
 
         return replacing.addBoth(over)
@@ -185,32 +198,31 @@ class App:
 
     async def _spool(self) -> None:
         around = self._around
-        check_app_name(self.name, around.taken)
         endpoint = socket_path(around.runtime, self.name, os.getpid())
         self._reception = Reception(around.reactor, around.turn, around.limits, endpoint, self._expected)
-        image = await around.isolate(self.profile.isolate_type, self.profile.isolate_args).spool(self.name)
-        self.pool = self._pool(self.manifest, self.profile, image)
+        image = await self._isolate.spool(self.name)
+        self.pool = Pool(self.manifest, self.profile, image, self._premises(endpoint))
         self._reception.listen()
-        self._tally.started = around.reactor.seconds()
+        self._tally.restart(around.reactor.seconds())
         if publicity(self.profile, 0, False) is Publicity.PUBLISH:
-            await self._publish()
+            await self._offer.make()
 
-    def _pool(self, manifest: Manifest, profile: Profile, image: IImage) -> Pool:
+    def _premises(self, endpoint: str) -> Premises:
         around = self._around
-        assert self._reception is not None
         arguments = {
             "--app": self.name,
-            "--endpoint": self._reception.path,
+            "--endpoint": endpoint,
             "--locator": around.locators(),
             "--protocol": "1",
         }
-        return Pool(
-            manifest, profile, image, arguments, self._reception.path, self._crashlogs, self._tally, around.reactor,
-            around.turn, self._changed,
-        )  # fmt: skip
+        return Premises(
+            arguments, endpoint, self._crashlogs, self._tally, around.reactor, around.turn, self._changed
+        )
 
-    def _unspooled(self, failure: Any) -> None:
+    def _unspooled(self, failure: Failure) -> None:
         error = failure.value
+        if isinstance(error, CancelledError):
+            return
         if not isinstance(error, CocaineError):
             self._log.failure("{app} cannot be started", failure, app=self.name)
             error = SpoolError(f"{type(error).__name__}: {error}")
@@ -232,7 +244,6 @@ class App:
 
     def abandon(self) -> None:
         assert self._spooling is not None
-        self._spooling.addErrback(lambda _: None)
         self._spooling.cancel()
         for started in self._take(self._started):
             started.errback(NotRunning(f"app '{self.name}' was stopped while it was being started"))
@@ -244,22 +255,28 @@ class App:
         Deferred.fromCoroutine(self._clear()).addErrback(self._unclear).addBoth(lambda _: self.career.gone())
 
     async def _clear(self) -> None:
-        """Give back everything that the app holds."""
-        if self._publication is not None:
-            await self._withdraw()
+        """Give back everything that the app holds: its name, its socket, its workers, its code."""
+        withdrawn = self._offer.close()
+        pools = self._pools()
+        for pool in pools:
+            pool.stop()
+        buried = [Deferred.fromCoroutine(self._bury(pool)) for pool in pools]
+        await withdrawn
         if self._reception is not None:
             await self._reception.close()
-        if self.pool is not None:
-            pool = self.pool
-            pool.stop()
-            for former in [*self._former, pool]:
-                await self._bury(former)
+        limit = self.profile.terminate_timeout + LAST_WORDS + BURIAL
+        over = gatherResults(buried, consumeErrors=True)
+        over.addTimeout(limit, self._around.reactor)
+        await over
 
     async def _bury(self, pool: Pool) -> None:
         await pool.ended()
         await pool.image.discard()
 
-    def _unclear(self, failure: Any) -> None:
+    def _pools(self) -> list[Pool]:
+        return self._others if self.pool is None else [*self._others, self.pool]
+
+    def _unclear(self, failure: Failure) -> None:
         self._log.failure("{app}: not everything could be given back", failure, app=self.name)
 
     def finished(self) -> None:
@@ -275,67 +292,53 @@ class App:
     # -- replacement
 
     async def _replace(self, manifest: Manifest, profile: Profile) -> None:
-        around = self._around
-        old = self.pool
-        assert old is not None
-        image = await around.isolate(profile.isolate_type, profile.isolate_args).spool(self.name)
-        new = self._pool(manifest, profile, image)
-        self._former.append(new)
+        old, reception = self.pool, self._reception
+        assert old is not None and reception is not None
+        isolate = self._around.isolate(profile.isolate_type, profile.isolate_args)
+        image = await isolate.spool(self.name)
+        new = Pool(manifest, profile, image, self._premises(reception.path))
+        self._others.append(new)
         try:
-            await new.boot()
+            await self._boot(new, old)
         except BaseException:
             new.stop()
             Deferred.fromCoroutine(self._retire(new)).addErrback(self._unclear)
             raise
-        self._former.remove(new)
-        self._former.append(old)
+        self._others.remove(new)
+        self._others.append(old)
         self.manifest, self.profile, self.pool = manifest, profile, new
         old.hand_over(new)
         Deferred.fromCoroutine(self._retire(old)).addErrback(self._unclear)
         self._changed()
 
+    async def _boot(self, new: Pool, old: Pool) -> None:
+        """One worker must come up; then as many as serve now, so that the queue does not overflow at the change."""
+        await new.boot(1)
+        try:
+            await new.boot(len(old.active))
+        except SpawnFailed as problem:
+            if not new.active:
+                raise
+            self._log.warn("{app}: the new code's pool is not full: {why}", app=self.name, why=problem.reason)
+
     async def _retire(self, pool: Pool) -> None:
         await self._bury(pool)
-        if pool in self._former:
-            self._former.remove(pool)
+        if pool in self._others:
+            self._others.remove(pool)
 
     # -- workers and publication
 
     def _expected(self, uuid: str) -> Worker | None:
-        for pool in (self.pool, *self._former):
-            worker = pool.workers.get(uuid) if pool is not None else None
+        for pool in self._pools():
+            worker = pool.workers.get(uuid)
             if worker is not None and worker.joinable:
                 return worker
         return None
 
     def _changed(self) -> None:
         """The number of active workers has changed: publish or withdraw as the profile's thresholds say."""
-        if self.pool is None or self._publishing or self.state != "running" or not self._accepting:
-            return
-        verdict = publicity(self.profile, len(self.pool.active), self._publication is not None)
-        if verdict is Publicity.PUBLISH:
-            Deferred.fromCoroutine(self._publish()).addErrback(self._unpublished)
-        elif verdict is Publicity.WITHDRAW:
-            self._withdraw()
-
-    async def _publish(self) -> None:
-        self._publishing = True
-        try:
-            self._publication = await self._around.publish(self.name, self._dispatch)
-        except CocaineError:
-            raise
-        except Exception as problem:
-            raise PublishError(f"app '{self.name}' cannot be published: {problem}") from problem
-        finally:
-            self._publishing = False
-
-    def _withdraw(self) -> Deferred[None]:
-        assert self._publication is not None
-        publication, self._publication = self._publication, None
-        return publication.withdraw().addErrback(self._unclear)
-
-    def _unpublished(self, failure: Any) -> None:
-        self._log.failure("{app} cannot be published", failure, app=self.name)
+        if self.pool is not None and self.state == "running":
+            self._offer.follow(publicity(self.profile, len(self.pool.active), self._offer.published))
 
     # -- the app's own service
 
@@ -351,10 +354,7 @@ class App:
     def _info(self, headers: Headers) -> tuple[Any, ...]:
         if self.pool is None or self.state != "running":
             raise AppStopped()
-        try:
-            return (overseer(self.pool, self._around.reactor.seconds(), Flags.OVERSEER),)
-        except KeyError as problem:
-            raise UncaughtError() from problem
+        return (overseer(self.pool, self._around.reactor.seconds(), Flags.OVERSEER),)
 
     def _control(self, channel: Channel, headers: Headers) -> None:
         channel.receiver = Control(self.control)

@@ -70,12 +70,12 @@ def _abandon(career: Career, acts: Acts) -> None:
 
 
 @running.upon(Career.stop).to(stopping)
+@broken.upon(Career.stop).to(stopping)
 def _close(career: Career, acts: Acts) -> None:
     acts.close()
 
 
 @stopping.upon(Career.gone).to(stopped)
-@broken.upon(Career.stop).to(stopped)
 def _finish(career: Career, acts: Acts) -> None:
     acts.finished()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import CocaineError
+from ..errors import CocaineError, InvalidArguments
 from ..wire.headers import Headers
 from ..wire.idl import CHUNK, Message, Slot
 from ..wire.session import Channel
@@ -30,9 +30,14 @@ class Control:
     def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
         if message is not CHUNK:
             self._apply(0)
+            # Ends our direction too, so that the channel is forgotten; the original said nothing and dropped the line.
+            channel.value(())
         elif args and args[0].__class__ is int:
             self._apply(args[0])
         else:
+            self._apply(0)
+            channel.fail(InvalidArguments("control takes whole numbers"))
+            channel.abandon()
             channel.session.connection.close()
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:

@@ -20,6 +20,8 @@ from ..wire.frames import pack
 LONGEST_LINE = 8192
 #: Crash logs kept for one app in storage; older ones are removed.
 KEPT = 1000
+#: Crash logs of one app on their way to storage; more are dropped, as when storage does not answer.
+AWAY = 32
 
 
 class Output:
@@ -45,10 +47,13 @@ class Output:
             tail = tail[LONGEST_LINE:]
         self._tail = tail
         for line in lines:
-            line = line[:LONGEST_LINE]
-            self._lines.append(line)
-            if self._line is not None:
-                self._line(line)
+            for start in range(0, len(line) or 1, LONGEST_LINE):
+                self._add(line[start : start + LONGEST_LINE])
+
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line)
+        if self._line is not None:
+            self._line(line)
 
     def lines(self) -> list[bytes]:
         """The last complete lines, and the unfinished one."""
@@ -69,21 +74,31 @@ class CrashLogs:
         self._app = app
         self._kept = kept
         self._now = now
+        self._away = 0
 
     async def store(self, uuid: str, lines: list[bytes]) -> None:
         """Keep a dead worker's last lines. A storage that fails costs the crash log and nothing else."""
         if not lines:
             self._log.warn("{app}: worker {uuid} died in silence", app=self._app, uuid=uuid)
             return
-        now = self._now()
-        day = time.strftime("cocaine-%Y-%m-%d", time.gmtime(now))
+        if self._away >= AWAY:
+            self._log.warn("{app}: crash log of {uuid} is lost: storage is too slow", app=self._app, uuid=uuid)
+            return
+        self._away += 1
         try:
-            await self._storage.write("crashlogs", f"{int(now * 1e6)}:{uuid}", pack(lines), [self._app, day])
-            keys = await self._storage.find("crashlogs", [self._app])
-            for key in sorted(keys, key=_moment)[: max(0, len(keys) - self._kept)]:
-                await self._storage.remove("crashlogs", key)
+            await self._keep(uuid, lines)
         except CocaineError as error:
             self._log.warn("{app}: crash log of {uuid} is lost: {error}", app=self._app, uuid=uuid, error=error.reason)
+        finally:
+            self._away -= 1
+
+    async def _keep(self, uuid: str, lines: list[bytes]) -> None:
+        now = self._now()
+        day = time.strftime("cocaine-%Y-%m-%d", time.gmtime(now))
+        await self._storage.write("crashlogs", f"{int(now * 1e6)}:{uuid}", pack(lines), [self._app, day])
+        keys = await self._storage.find("crashlogs", [self._app])
+        for key in sorted(keys, key=_moment)[: max(0, len(keys) - self._kept)]:
+            await self._storage.remove("crashlogs", key)
 
 
 def _moment(key: str) -> int:

@@ -100,6 +100,9 @@ class Body(Protocol):
     def excused(self) -> bool:
         "Its silence is our own doing."
 
+    def comfort(self) -> None:
+        "Time to say that we are there, should it not be heard just now."
+
     def activated(self) -> None:
         "The pool may use it."
 
@@ -111,6 +114,9 @@ class Body(Protocol):
 
     def dismiss(self, cause: Cause | None) -> None:
         "Say terminate to it; None: for the reason the pool gave."
+
+    def part(self) -> None:
+        "It agrees to go: cut its connection, and let its process end by itself."
 
     def bury(self, cause: Cause | None) -> None:
         "Cut its connection, end its process, tell the pool. None: it was asked to go."
@@ -166,7 +172,13 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Beating(Limited):
-    """A state in which heartbeats are owed; ``limit`` is for their absence."""
+    """A state in which heartbeats are owed by both sides; ``limit`` is for the worker's, ``ours`` for ours."""
+
+    ours: Timer
+
+    def leave(self) -> None:
+        self.limit.cancel()
+        self.ours.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +189,7 @@ class Sealed(Beating):
 
     def leave(self) -> None:
         self.limit.cancel()
+        self.ours.cancel()
         self.last.cancel()
 
 
@@ -195,12 +208,21 @@ def _pulse(life: Life, body: Body) -> Timer:
     return timer
 
 
+def _comforting(body: Body) -> Timer:
+    def tick() -> None:
+        body.comfort()
+        timer.restart()
+
+    timer = body.timer("comfort", tick)
+    return timer
+
+
 def _beating(life: Life, body: Body) -> Beating:
-    return Beating(_pulse(life, body))
+    return Beating(_pulse(life, body), _comforting(body))
 
 
 def _sealed(life: Life, body: Body) -> Sealed:
-    return Sealed(_pulse(life, body), body.timer("seal", life.expired))
+    return Sealed(_pulse(life, body), _comforting(body), body.timer("seal", life.expired))
 
 
 _builder = TypeMachineBuilder(Life, Body)  # type: ignore[type-abstract]
@@ -211,6 +233,8 @@ handshaking = _builder.state("handshaking", _limited("handshake"))
 active = _builder.state("active", _beating)
 sealing = _builder.state("sealing", _sealed)
 terminating = _builder.state("terminating", _limited("terminate"))
+#: It agrees to go; its process is given a moment to end by itself.
+leaving = _builder.state("leaving", _limited("last-words"))
 #: The process has ended; what it wrote to its socket before is still being read.
 departing = _builder.state("departing", _limited("last-words"))
 dead = _builder.state("dead")
@@ -245,6 +269,11 @@ def _quit(life: Life, body: Body, data: Limited) -> None:
 
 def _leave(life: Life, body: Body, data: Limited) -> None:
     data.leave()
+
+
+def _part(life: Life, body: Body, data: Limited) -> None:
+    data.leave()
+    body.part()
 
 
 def _join(life: Life, body: Body, data: Limited) -> None:
@@ -308,10 +337,13 @@ sealing.upon(Life.resigned).to(dead)(_falls(Cause.SUICIDE))
 sealing.upon(Life.disconnected).to(dead)(_falls(Cause.DISCONNECTED))
 
 # Whatever ends it now is what was asked for.
-terminating.upon(Life.resigned).to(dead)(_dies(None))
-terminating.upon(Life.disconnected).to(dead)(_dies(None))
+terminating.upon(Life.resigned).to(leaving)(_part)
+terminating.upon(Life.disconnected).to(leaving)(_part)
 terminating.upon(Life.expired).to(dead)(_dies(None))
 terminating.upon(Life.exited).to(departing)(_leave)
+
+leaving.upon(Life.exited).to(dead)(_dies(None))
+leaving.upon(Life.expired).to(dead)(_dies(None))
 
 # Its last answers may still be in the socket; they come before the end of the stream does.
 departing.upon(Life.disconnected).to(dead)(_dies(Cause.EXITED))
@@ -325,6 +357,8 @@ for _state, _inputs in (
     (sealing, (Life.spawn, Life.started, Life.unstartable, Life.handshaken, Life.seal)),
     (terminating, (Life.spawn, Life.started, Life.unstartable, Life.handshaken, Life.beat, Life.silent, Life.drained,
                    Life.seal, Life.retire)),
+    (leaving, (Life.spawn, Life.started, Life.unstartable, Life.handshaken, Life.beat, Life.resigned,
+               Life.disconnected, Life.silent, Life.drained, Life.seal, Life.retire)),
     (departing, (Life.spawn, Life.started, Life.unstartable, Life.handshaken, Life.beat, Life.resigned, Life.exited,
                  Life.silent, Life.drained, Life.seal, Life.retire)),
 ):  # fmt: skip

@@ -10,81 +10,90 @@ Source: reference ``node-engine.md`` sections 5.3 to 5.10; lessons 1 to 10 of se
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import CocaineError, NotRunning, QueueFull, SpawnFailed
+from ..errors import CocaineError, DeadlineError, NotRunning, QueueFull, SpawnFailed
 from ..interfaces import IImage, Launch
-from ..rpc.deadlines import Deadlines
+from ..rpc.deadlines import Deadlines, grain
 from ..rpc.turn import Turn
 from ..wire.headers import Headers, timeout_of
+from ..wire.protocols import CREDITS_VARIABLE
 from ..wire.session import Channel
 from . import balance
-from .balance import Admission, Backoff, Pick, Seal, Spawn, View
+from .balance import Admission, Pick, Seal, Spawn, View
 from .crashlog import CrashLogs
 from .invocation import Invocation
+from .leisure import Leisure, dispensable, next_look
 from .lifecycle import Cause
 from .manifest import Manifest
 from .profile import Profile
+from .recovery import Recovery
 from .seats import Seats
 from .tally import Tally
+from .waiting import Room
 from .workers import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """
+    What an app's pools share, one after the other.
+
+    :ivar arguments: what every worker is told on its command line beside its uuid.
+    :ivar endpoint: path of the socket where workers connect.
+    :ivar changed: called when the number of active workers has changed.
+    """
+
+    arguments: Mapping[str, str]
+    endpoint: str
+    crashlogs: CrashLogs
+    tally: Tally
+    clock: IReactorTime
+    turn: Turn
+    changed: Callable[[], None]
 
 
 class Pool:
     """
     One generation of an app's workers.
 
-    :param arguments: what every worker is told on its command line beside its uuid.
-    :param endpoint: path of the socket where workers connect.
-    :param changed: called when the number of active workers has changed.
+    :ivar workers: those not gone yet, by uuid, oldest first.
+    :ivar queue: events that wait, oldest first.
     """
 
     _log = Logger()
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        profile: Profile,
-        image: IImage,
-        arguments: Mapping[str, str],
-        endpoint: str,
-        crashlogs: CrashLogs,
-        tally: Tally,
-        clock: IReactorTime,
-        turn: Turn,
-        changed: Callable[[], None],
-    ) -> None:
+    def __init__(self, manifest: Manifest, profile: Profile, image: IImage, premises: Premises) -> None:
         self.manifest = manifest
         self.profile = profile
         self.image = image
-        self.tally = tally
+        self.tally = premises.tally
         self.workers: dict[str, Worker] = {}
-        self.queue: deque[Invocation] = deque()
-        self.crash: list[str] | None = None
-        self._arguments = dict(arguments)
-        self._endpoint = endpoint
-        self._crashlogs = crashlogs
-        self._clock = clock
-        self._turn = turn
-        self._changed = changed
+        self.queue: OrderedDict[Invocation, None] = OrderedDict()
+        self._premises = premises
+        self._clock = clock = premises.clock
+        self._active: dict[Worker, None] = {}
         self._seats: Seats[Worker] = Seats(profile.concurrency)
+        self._room = Room(profile.event_buffer_limit, profile.queue_buffer_limit)
         self._deadlines: Deadlines[Invocation] = Deadlines(clock, Invocation.expire)
-        self._ending: dict[str, Worker] = {}
-        self._backoff = Backoff()
-        self._pause: IDelayedCall | None = None
+        self._width = grain(profile.request_timeout)
+        self._ending: set[Worker] = set()
+        self._recovery = Recovery(clock, self.rebalance)
+        self._leisure = Leisure(clock, profile.idle_timeout, self._let_go)
         self._manual = 0
         self._served = False
         self._stopped = False
-        self._idle_check: IDelayedCall | None = None
         self._rebalancing = False
-        self._firsts: list[Deferred[None]] = []
-        self._drained: Deferred[None] | None = None
+        self._boots: list[tuple[int, Deferred[None]]] = []
+        self._drained: list[Deferred[None]] = []
+        self._ended: list[Deferred[None]] = []
 
     # -- requests
 
@@ -93,42 +102,45 @@ class Pool:
         Take an event in; its channel gets exactly one end from now on.
 
         :raises QueueFull: there is no room.
-        :raises InvalidArgument: its ``request_timeout`` cannot be read.
+        :raises DeadlineError: it has no time at all.
+        :raises InvalidArgument: its ``request_timeout`` cannot be read (lesson 6).
         :raises NotRunning: the pool has stopped.
         """
-        tally, profile = self.tally, self.profile
+        tally = self.tally
         now = self._clock.seconds()
         tally.rate.mark(now)
+        given, width = self.profile.request_timeout, self._width
         try:
             if self._stopped:
                 raise NotRunning()
-            given = profile.request_timeout
-            if headers:
-                asked = timeout_of(headers)
-                if asked is not None:
-                    given = asked
-            queue = self.queue
-            worker = None if queue else self._seats.take()
+            asked = timeout_of(headers) if headers else None
+            if asked is not None:
+                if asked <= 0:
+                    raise DeadlineError()
+                given, width = asked, grain(asked)
+            worker = None if self.queue else self._seats.take()
             if worker is None:
-                load = 0 if profile.queue_limit else self.load
-                if balance.admission(profile, len(queue), load) is Admission.REJECT:
-                    # Room that a close has just made must not be overlooked because the queue is full (lesson 3).
-                    self._assign()
-                    self.rebalance()
-                    raise QueueFull()
+                self._admit()
         except CocaineError:
             tally.rejected += 1
             raise
         tally.accepted += 1
         self._served = True
-        invocation = Invocation(channel, event, headers, now, now + given, profile.event_buffer_limit, self._over)
-        invocation.bin = self._deadlines.enter(invocation, invocation.deadline, given)
-        if worker is not None:
-            worker.give(invocation, now)
-            return
-        queue.append(invocation)
-        tally.depth.set(len(queue), now)
-        self.rebalance()
+        invocation = Invocation(channel, event, headers, now, now + given, self)
+        invocation.bin = self._deadlines.enter(invocation, now + given, width)
+        if worker is None or not worker.give(invocation, now):
+            invocation.wait(self._room)
+            self.queue[invocation] = None
+            tally.depth.set(len(self.queue), now)
+            self.rebalance()
+
+    def _admit(self) -> None:
+        load = 0 if self.profile.queue_limit else self.load
+        if balance.admission(self.profile, len(self.queue), load) is Admission.REJECT:
+            # Room that a close has just made must not be overlooked because the queue is full (lesson 3).
+            self._assign()
+            self.rebalance()
+            raise QueueFull()
 
     def _assign(self) -> None:
         """Give waiting events to free seats."""
@@ -137,56 +149,54 @@ class Pool:
             return
         now = self._clock.seconds()
         while queue:
-            oldest_age = now - queue[0].arrived
-            newest = balance.next_event(self.profile, oldest_age) is Pick.NEWEST
-            invocation = queue[-1] if newest else queue[0]
+            oldest = next(iter(queue))
+            newest = balance.next_event(self.profile, now - oldest.arrived) is Pick.NEWEST
+            invocation = next(reversed(queue)) if newest else oldest
             if invocation.deadline <= now:
-                # `expire` takes it out of the queue by its end.
+                # Its end takes it out of the queue.
                 invocation.expire()
                 continue
             worker = self._seats.take()
             if worker is None:
                 break
-            if newest:
-                queue.pop()
-            else:
-                queue.popleft()
-            worker.give(invocation, now)
+            if worker.give(invocation, now):
+                del queue[invocation]
         self.tally.depth.set(len(queue), now)
 
-    def _over(self, invocation: Invocation) -> None:
+    def over(self, invocation: Invocation) -> None:
         """An invocation has ended, somehow."""
         self._deadlines.leave(invocation, invocation.bin)
         now = self._clock.seconds()
         worker = invocation.worker
         if worker is None:
-            try:
-                self.queue.remove(invocation)
-            except ValueError:
-                pass
-            else:
-                self.tally.depth.set(len(self.queue), now)
+            del self.queue[invocation]
+            self.tally.depth.set(len(self.queue), now)
+        else:
+            self.tally.timings.record(now - invocation.assigned, now)
+            if invocation.unwanted:
+                self.tally.unwanted += 1
+            self._seats.release(worker)
+            worker.take(invocation, now)
+            if self.queue:
+                # In a later act of the turn: ends come in bursts, and never from inside another end (lesson 4).
+                self._later()
+        if self._drained:
             self._look_drained()
-            return
-        self.tally.timings.record(now - invocation.assigned, now)
-        if invocation.unwanted:
-            self.tally.unwanted += 1
-        self._seats.release(worker)
-        worker.take(invocation, now)
-        self._look_drained()
-        if self.queue:
-            # In a later act of the turn: ends come in bursts, and never from inside another end (lesson 4).
-            self._later()
 
-    def _look_drained(self) -> None:
-        if self._drained is not None and self.idle():
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+    def answered(self, invocation: Invocation) -> None:
+        """The worker has done its part; the client may keep the place for a while (lesson 10)."""
+        limit = self.profile.half_closed_timeout
+        if limit is not None:
+            until = self._clock.seconds() + limit
+            if until < invocation.deadline:
+                self._deadlines.leave(invocation, invocation.bin)
+                invocation.deadline = until
+                invocation.bin = self._deadlines.enter(invocation, until, grain(limit))
 
     def _later(self) -> None:
         if not self._rebalancing:
             self._rebalancing = True
-            self._turn.call(self._rebalanced)
+            self._premises.turn.call(self._rebalanced)
 
     def _rebalanced(self) -> None:
         self._rebalancing = False
@@ -200,19 +210,23 @@ class Pool:
 
     # -- workers
 
+    @property
+    def active(self) -> list[Worker]:
+        """Workers that may be given events, oldest first."""
+        return list(self._active)
+
     def rebalance(self) -> None:
         """Let the pool become what `balance.plan` says it should be."""
         if self._stopped:
             return
-        active = self.active
         view = View(
             size=len(self.workers),
-            active=active,
+            active=self.active,
             load=0 if self.profile.queue_limit else self.load,
             queued=len(self.queue),
             served=self._served,
             manual=self._manual,
-            backoff=self._backoff if self._pause is not None else None,
+            backoff=self._recovery.current,
             starting=sum(worker.active_since is None for worker in self.workers.values()),
         )
         verdict = balance.plan(self.profile, view)
@@ -223,122 +237,100 @@ class Pool:
             for worker in verdict.workers:
                 worker.life.seal()
 
-    @property
-    def active(self) -> list[Worker]:
-        """Workers that may be given events, oldest first."""
-        return [worker for worker in self.workers.values() if worker.state == "active"]
-
     def _spawn(self) -> None:
         name = str(uuid.uuid4())
         worker = self.workers[name] = Worker(name, self.manifest.name, self.profile, self._clock, self)
         self.tally.spawned += 1
-        launch = Launch(
-            self.manifest.slave, {**self._arguments, "--uuid": name}, self.manifest.environment, self._endpoint
-        )
-        worker.start(self.image, launch)
+        arguments = {**self._premises.arguments, "--uuid": name}
+        environment = {**self.manifest.environment, CREDITS_VARIABLE: "1"}
+        worker.start(self.image, Launch(self.manifest.slave, arguments, environment, self._premises.endpoint))
 
-    def boot(self) -> Deferred[None]:
-        """Start a worker now; fires when one is active, fails with `SpawnFailed` when the first one died before."""
-        first: Deferred[None] = Deferred()
-        if self.active:
-            first.callback(None)
-            return first
-        self._firsts.append(first)
+    def boot(self, count: int) -> Deferred[None]:
+        """Start workers now; fires when so many are active, fails with `SpawnFailed` when one has died before."""
+        booting: Deferred[None] = Deferred()
         self._served = True
-        if not self.workers:
+        count = min(count, self.profile.pool_limit)
+        if len(self._active) >= count:
+            booting.callback(None)
+            return booting
+        self._boots.append((count, booting))
+        for _ in range(count - len(self.workers)):
             self._spawn()
-        return first
+        return booting
 
     def activated(self, worker: Worker) -> None:
         self._seats.add(worker)
-        for first in self._took_firsts():
-            first.callback(None)
-        self._watch_idle()
-        self._changed()
+        self._active[worker] = None
+        boots, self._boots = self._boots, []
+        for count, booting in boots:
+            if len(self._active) >= count:
+                booting.callback(None)
+            else:
+                self._boots.append((count, booting))
+        self._leisure.watch()
+        self._premises.changed()
         self._later()
 
     def deactivated(self, worker: Worker) -> None:
         self._seats.remove(worker)
+        self._active.pop(worker, None)
 
     def died(self, worker: Worker, cause: Cause | None) -> None:
         self.workers.pop(worker.uuid, None)
-        self._ending[worker.uuid] = worker
-        self._seats.remove(worker)
+        self._ending.add(worker)
         if cause is not None and cause.crash and not self._stopped:
-            now = self._clock.seconds()
             self.tally.crashed += 1
-            others = [w.active_since for w in self.active if w.active_since is not None]
-            self._backoff = balance.backed_off(self._backoff, now, worker.active_since, others)
+            others = [other.active_since for other in self._active if other.active_since is not None]
+            pause = self._recovery.crashed(worker.active_since, others)
             self._log.warn(
                 "{app}: worker {uuid} has died ({why}); next one in {pause:.1f} s",
-                app=self.manifest.name, uuid=worker.uuid, why=cause.text, pause=max(0.0, self._backoff.until - now),
+                app=self.manifest.name, uuid=worker.uuid, why=cause.text, pause=pause,
             )  # fmt: skip
-            self._hold_back()
-        self._changed()
+        self._premises.changed()
         self._later()
 
     def buried(self, worker: Worker, cause: Cause | None) -> None:
-        self._ending.pop(worker.uuid, None)
-        if cause is not None:
-            lines = worker.output.lines()
-            why = f"{cause.text}; {worker.exit}" if worker.exit is not None else cause.text
-            self.crash = [*(line.decode("utf-8", "replace") for line in lines[-10:]), f"[{why}]"]
-            if self.profile.crashlog_limit:
-                Deferred.fromCoroutine(self._crashlogs.store(worker.uuid, lines)).addErrback(self._unlogged)
-            for first in self._took_firsts():
-                first.errback(SpawnFailed("\n".join(self.crash)))
+        self._ending.discard(worker)
+        if cause is not None and self.profile.crashlog_limit:
+            storing = Deferred.fromCoroutine(self._premises.crashlogs.store(worker.uuid, worker.output.lines()))
+            storing.addErrback(self._unlogged)
+        if self._boots and (worker.active_since is None or cause is not None):
+            self._fail_boots(SpawnFailed(worker.obituary(cause)))
+        self._look_ended()
 
     def _unlogged(self, failure: Failure) -> None:
         self._log.failure("{app}: a crash log is lost", failure, app=self.manifest.name)
 
-    def _took_firsts(self) -> list[Deferred[None]]:
-        firsts, self._firsts = self._firsts, []
-        return firsts
+    def _fail_boots(self, error: CocaineError) -> None:
+        boots, self._boots = self._boots, []
+        for _, booting in boots:
+            booting.errback(error)
 
-    def _hold_back(self) -> None:
-        if self._pause is not None and self._pause.active():
-            self._pause.cancel()
-        self._pause = self._clock.callLater(max(0.0, self._backoff.until - self._clock.seconds()), self._go_on)
-
-    def _go_on(self) -> None:
-        self._pause = None
-        self.rebalance()
-
-    def _watch_idle(self) -> None:
-        idle = self.profile.idle_timeout
-        if idle is not None and self._idle_check is None and not self._stopped:
-            self._idle_check = self._clock.callLater(idle, self._look_idle)
-
-    def _look_idle(self) -> None:
-        """Let go of workers that have had nothing to do for long, down to ``pool-min``."""
-        self._idle_check = None
+    def _let_go(self) -> float | None:
+        """Idle workers leave, down to ``pool-min``; seconds until the next look."""
         idle = self.profile.idle_timeout
         if idle is None or self._stopped:
-            return
+            return None
         now = self._clock.seconds()
         keep = max(self._manual, self.profile.pool_min)
-        workers = self.active
-        for worker in sorted(workers, key=lambda worker: worker.idle_since):
-            if len(self.workers) <= keep or worker.invocations:
-                continue
-            if now - worker.idle_since >= idle:
-                worker.retire(Cause.IDLE)
-        rest = [idle - (now - worker.idle_since) for worker in self.active if not worker.invocations]
-        if self.workers:
-            self._idle_check = self._clock.callLater(max(0.05, min([*rest, idle])), self._look_idle)
+        for worker in dispensable(self.active, keep, idle, now):
+            worker.retire(Cause.IDLE)
+        return next_look(self.active, keep, idle, now)
 
     def control(self, target: int) -> None:
         """Keep that many workers; none or less: as many as are needed."""
         self._manual = max(0, min(target, self.profile.pool_limit))
+        self._leisure.watch()
         self.rebalance()
 
     # -- the end
 
     def hand_over(self, successor: Pool) -> None:
         """Give the waiting events to the pool that replaces this one, and let the workers finish what they have."""
+        self._let_nobody_in()
+        successor.control(self._manual)
         waiting = list(self.queue)
         self.queue.clear()
-        self._retire_timers()
         for invocation in waiting:
             self._deadlines.leave(invocation, invocation.bin)
             successor._adopt(invocation)
@@ -347,52 +339,55 @@ class Pool:
         successor._later()
 
     def _adopt(self, invocation: Invocation) -> None:
-        invocation.redirect(self._over)
-        now = self._clock.seconds()
-        invocation.bin = self._deadlines.enter(invocation, invocation.deadline, max(0.0, invocation.deadline - now))
-        self.queue.append(invocation)
-
-    def idle(self) -> bool:
-        """Nothing waits and nobody works."""
-        return not self.queue and not any(worker.invocations for worker in self.workers.values())
+        invocation.keeper = self
+        invocation.wait(self._room)
+        left = max(0.0, invocation.deadline - self._clock.seconds())
+        invocation.bin = self._deadlines.enter(invocation, invocation.deadline, grain(left))
+        self.queue[invocation] = None
 
     def drained(self) -> Deferred[None]:
-        """Fires once nothing waits and nobody works. Asked for once, when no more events are let in."""
+        """Fires once nothing waits and nobody works."""
         drained: Deferred[None] = Deferred()
-        if self.idle():
-            drained.callback(None)
-        else:
-            self._drained = drained
+        self._drained.append(drained)
+        self._look_drained()
         return drained
+
+    def _look_drained(self) -> None:
+        if not self.queue and not self.load:
+            waiting, self._drained = self._drained, []
+            for drained in waiting:
+                drained.callback(None)
 
     def stop(self) -> None:
         """Refuse what waits, terminate the workers; `ended` tells when they are gone."""
-        self._retire_timers()
+        self._let_nobody_in()
         for invocation in list(self.queue):
             invocation.reject(NotRunning("the application is being stopped"))
         for worker in list(self.workers.values()):
             worker.retire(Cause.STOPPED)
-        for first in self._took_firsts():
-            first.errback(NotRunning("the application is being stopped"))
+        self._fail_boots(NotRunning("the application is being stopped"))
 
-    def _retire_timers(self) -> None:
+    def cut(self) -> None:
+        """The workers have been asked and had their time: end them now."""
+        self.stop()
+        for worker in list(self.workers.values()):
+            worker.life.expired()
+
+    def _let_nobody_in(self) -> None:
         self._stopped = True
-        for timer in (self._pause, self._idle_check):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._pause = self._idle_check = None
+        self._recovery.stop()
+        self._leisure.stop()
 
     def ended(self) -> Deferred[None]:
-        """Fires when no worker and no process of this pool is left."""
-        ends = [worker.ended for worker in (*self.workers.values(), *self._ending.values())]
-        # A Deferred that others wait for as well must not be consumed here.
-        watched = []
-        for end in ends:
-            told: Deferred[None] = Deferred()
-            end.addCallback(_pass_on, told)
-            watched.append(told)
-        return gatherResults(watched).addCallback(lambda _: self._deadlines.stop())
+        """Fires when no worker and no process of this pool is left. Only for one that has been stopped or replaced."""
+        ended: Deferred[None] = Deferred()
+        self._ended.append(ended)
+        self._look_ended()
+        return ended
 
-
-def _pass_on(value: None, told: Deferred[None]) -> None:
-    told.callback(None)
+    def _look_ended(self) -> None:
+        if self._stopped and not self.workers and not self._ending:
+            self._deadlines.stop()
+            waiting, self._ended = self._ended, []
+            for ended in waiting:
+                ended.callback(None)

@@ -3,8 +3,8 @@ Profiles: how an app is to be run. Every key, default, alias and limit; validate
 
 Source: reference ``node-engine.md`` section 4.2, corrected by ``observed-runtime.md`` 23: a value of the wrong type
 answers ``[12, 22]``. Keys of our own: ``pool-min``, ``queue-policy``, ``queue-age-limit``, ``half-closed-timeout``,
-``event-buffer-limit``. The original's ``idle-timeout`` default of 600 s had no effect; here the key means what it says
-and its absence means never.
+``event-buffer-limit``, ``queue-buffer-limit``. The original's ``idle-timeout`` default of 600 s had no effect; here the
+key means what it says and its absence means never.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ class Profile:
     :ivar queue_policy: order of service.
     :ivar queue_age_limit: age of the oldest waiting event that ``adaptive`` takes for overload.
     :ivar event_buffer_limit: bytes that may wait for a worker with one event.
+    :ivar queue_buffer_limit: bytes that may wait for a worker with all events together.
     :ivar crashlog_limit: lines of output kept for one worker.
     :ivar log_output: workers' output also goes to the node's log.
     :ivar idle_timeout: a worker without channels for so long leaves; None: never.
-    :ivar half_closed_timeout: a channel that only one side has closed ends after that; None: not before its deadline.
+    :ivar half_closed_timeout: an event that the worker has answered and the client does not end gives its place free
+        after that; None: not before its deadline.
     :ivar publish_on: active workers from which the app's service is offered.
     :ivar unpublish_under: active workers below which it is withdrawn.
     :ivar raw: the map as stored.
@@ -60,6 +62,7 @@ class Profile:
     queue_policy: QueuePolicy
     queue_age_limit: float
     event_buffer_limit: int
+    queue_buffer_limit: int
     crashlog_limit: int
     log_output: bool
     spawn_timeout: float
@@ -105,6 +108,7 @@ class Profile:
             queue_policy=_policy(fields),
             queue_age_limit=fields.seconds("queue-age-limit", 1.0),
             event_buffer_limit=fields.whole("event-buffer-limit", 16 * 2**20),
+            queue_buffer_limit=fields.whole("queue-buffer-limit", 128 * 2**20),
             crashlog_limit=fields.whole("crashlog-limit", 50),
             log_output=fields.flag("log-output"),
             spawn_timeout=fields.seconds("spawn-timeout", startup or 1.0),
@@ -151,6 +155,7 @@ class Profile:
             "queue-policy": self.queue_policy.value,
             "queue-age-limit": self.queue_age_limit,
             "event-buffer-limit": self.event_buffer_limit,
+            "queue-buffer-limit": self.queue_buffer_limit,
             "crashlog-limit": self.crashlog_limit,
             "log-output": self.log_output,
             "spawn-timeout": self.spawn_timeout,

@@ -11,20 +11,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from ..errors import CocaineError
+from ..errors import CocaineError, PublishError
 from ..rpc.connection import Connection
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from ..wire.headers import Headers
 from ..wire.idl import Message, Slot
-from ..wire.protocols import WORKER
+from ..wire.protocols import CREDITS, WORKER
 from ..wire.session import Channel, serving
 from .workers import Worker
 
@@ -60,18 +62,21 @@ class Reception(ServerFactory):
         self._expected = expected
         self._port: IListeningPort | None = None
         self._strangers: set[Guest] = set()
+        self._closed: Deferred[Any] | None = None
 
     def listen(self) -> None:
         """
-        :raises CannotListenError: the socket cannot be made there.
+        :raises PublishError: the socket cannot be made there; the reason names it.
         """
         try:
-            if stat.S_ISSOCK(os.lstat(self.path).st_mode):
-                os.unlink(self.path)
-        except FileNotFoundError:
-            pass
-        # Only our own user's processes may pose as workers; an isolate that changes the user hands the socket over.
-        self._port = self._reactor.listenUNIX(self.path, self, mode=0o600)
+            with suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(self.path).st_mode):
+                    os.unlink(self.path)
+            # Only our own user's processes may pose as workers; an isolate that changes the user hands the socket over.
+            self._port = self._reactor.listenUNIX(self.path, self, mode=0o600)
+        except (OSError, CannotListenError) as problem:
+            why = problem.socketError if isinstance(problem, CannotListenError) else problem
+            raise PublishError(f"the workers' socket {self.path} cannot be opened: {why}") from problem
 
     def buildProtocol(self, addr: Any) -> Connection | None:
         if len(self._strangers) >= STRANGERS:
@@ -87,8 +92,8 @@ class Reception(ServerFactory):
         """Somebody said who they are, or has gone."""
         self._strangers.discard(guest)
 
-    def admit(self, guest: Guest, uuid: str, channel: Channel) -> None:
-        """Somebody says it is that worker."""
+    def admit(self, uuid: str, channel: Channel, credits: bool) -> None:
+        """Somebody says it is that worker, and whether it knows credits."""
         worker = self._expected(uuid)
         connection: Connection = channel.session.connection
         if worker is None:
@@ -96,16 +101,19 @@ class Reception(ServerFactory):
             channel.abandon()
             connection.close()
         else:
+            worker.credits = credits
             worker.join(connection, channel)
 
     def close(self) -> Deferred[None]:
-        """Stop listening, remove the socket, send strangers away."""
+        """Stop listening, remove the socket, send strangers away; fires when that is done, also when asked again."""
         for guest in list(self._strangers):
             guest.send_away()
-        port, self._port = self._port, None
-        if port is None:
-            return maybeDeferred(lambda: None)
-        return maybeDeferred(cast(Any, port.stopListening))
+        closed: Deferred[None] = Deferred()
+        if self._closed is None:
+            port, self._port = self._port, None
+            self._closed = maybeDeferred(cast(Any, port.stopListening)) if port is not None else succeed(None)
+        self._closed.addBoth(lambda _: closed.callback(None))
+        return closed
 
 
 class Guest:
@@ -129,7 +137,8 @@ class Guest:
             channel.session.connection.close()
             return
         self._leave()
-        self._reception.admit(self, args[0].decode("utf-8", "replace"), channel)
+        able = args[1] if len(args) > 1 else {}
+        self._reception.admit(args[0].decode("utf-8", "replace"), channel, CREDITS.encode() in able)
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         """It went before it was admitted."""

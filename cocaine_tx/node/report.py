@@ -27,7 +27,8 @@ class Flags(IntFlag):
 def overseer(pool: Pool, now: float, flags: Flags) -> dict[str, Any]:
     """Counters, queue, timings and workers of a running app."""
     tally, profile = pool.tally, pool.profile
-    active = [worker for worker in pool.workers.values() if worker.state == "active"]
+    active = pool.active
+    oldest = next(iter(pool.queue), None)
     busy = sum(1 for worker in active if worker.invocations)
     shown: dict[str, Any] = {
         "uptime": int(now - tally.started),
@@ -43,7 +44,7 @@ def overseer(pool: Pool, now: float, flags: Flags) -> dict[str, Any]:
             "capacity": profile.queue_limit,
             "depth": len(pool.queue),
             "depth_average": tally.depth.read(now),
-            "oldest_event_age": int((now - pool.queue[0].arrived) * 1000) if pool.queue else 0,
+            "oldest_event_age": int((now - oldest.arrived) * 1000) if oldest is not None else 0,
         },
         "rate": tally.rate.averages(now),
         "rate_mean": tally.rate.mean(now),

@@ -44,6 +44,7 @@ class NodeService:
         self.apps: dict[str, App] = {}
         self._stopping: dict[str, App] = {}
         self._starting: set[str] = set()
+        self._draining = False
         self.dispatch = Dispatch(
             NODE,
             {
@@ -82,6 +83,8 @@ class NodeService:
         self._log.info("{app} runs with profile {profile}", app=name, profile=profile_name)
 
     def _check_free(self, name: str) -> None:
+        if self._draining:
+            raise NotRunning("the node is being shut down")
         app = self.apps.get(name) or self._stopping.get(name)
         if app is not None:
             raise AlreadyStarted(f"app '{name}' is {app.state}: application has already been started")
@@ -102,7 +105,7 @@ class NodeService:
         try:
             await app.stop()
         finally:
-            del self._stopping[name]
+            self._stopping.pop(name, None)
         self._log.info("{app} has been stopped", app=name)
         return ()
 
@@ -158,10 +161,14 @@ class NodeService:
 
     async def drain(self) -> None:
         """End all apps, each within its terminate-timeout: finish what was accepted, let nothing new in."""
+        self._draining = True
         apps = dict(self.apps)
         self.apps.clear()
         self._stopping.update(apps)
-        await DeferredList([Deferred.fromCoroutine(app.drain()) for app in apps.values()], consumeErrors=True)
+        drains = [Deferred.fromCoroutine(app.drain()) for app in apps.values()]
+        # Also those whose pause is still going on.
+        drains += [app.stop() for name, app in self._stopping.items() if name not in apps]
+        await DeferredList(drains, consumeErrors=True)
         self._stopping.clear()
 
 

@@ -9,6 +9,10 @@ class Tally:
     """What ``info`` counts for an app; survives the replacement of its pool."""
 
     def __init__(self, now: float) -> None:
+        self.restart(now)
+
+    def restart(self, now: float) -> None:
+        """Count from here."""
         self.started = now
         self.rate = Rate(now)
         self.depth = Average(now)

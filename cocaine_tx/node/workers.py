@@ -28,8 +28,14 @@ from .invocation import Invocation
 from .lifecycle import Cause, Life, Timer, begin_life, state_of
 from .profile import Profile
 
-#: Seconds to read what a process wrote to its socket before it ended.
+#: Seconds to read what a process wrote to its socket before it ended, or for one that agreed to go to do so.
 LAST_WORDS = 2.0
+#: Seconds between our heartbeats to a worker that we do not read from just now. Frameworks give up after 5 s without.
+COMFORT = 2.0
+#: Lines of output in an obituary.
+LAST_LINES = 10
+#: Channels given up by us that a worker never ends, beside those it works at; one more and it is sealed.
+FORSAKEN = 1000
 
 
 class Employer(Protocol):
@@ -57,6 +63,7 @@ class Worker:
     :ivar accepted: how many it was ever given.
     :ivar active_since: the clock's time, None before it was active.
     :ivar idle_since: the clock's time at which its last request ended, or it became active.
+    :ivar credits: it knows `idl.CREDIT`; said in its handshake.
     :ivar ended: fires when nothing is left of it.
     """
 
@@ -71,6 +78,7 @@ class Worker:
         self.idle_since = self.born
         self.accepted = 0
         self.invocations: dict[Invocation, None] = {}
+        self.credits = False
         self.connection: Connection | None = None
         self.process: IWorkerProcess | None = None
         self.ended: Deferred[None] = Deferred()
@@ -82,6 +90,7 @@ class Worker:
         self._cause: Cause | None = None
         self._dismissed: Cause | None = None
         self._retirement = Cause.STOPPED
+        self._used = False
         self._limits = {
             "spawn": profile.spawn_timeout,
             "handshake": profile.handshake_timeout,
@@ -89,6 +98,7 @@ class Worker:
             "seal": profile.seal_timeout,
             "terminate": profile.terminate_timeout,
             "last-words": LAST_WORDS,
+            "comfort": COMFORT,
         }
         self.life: Life = begin_life(self)
 
@@ -104,7 +114,7 @@ class Worker:
     def state(self) -> str:
         """Its state's name as ``info`` shows it."""
         name = state_of(self.life)
-        if name == "departing":
+        if name in ("leaving", "departing"):
             return "terminating"
         if name == "dead":
             return "broken" if self._cause is not None and self._cause is not Cause.SUICIDE else "closed"
@@ -161,19 +171,37 @@ class Worker:
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         """The control channel goes with the connection, which tells us itself."""
 
-    def give(self, invocation: Invocation, now: float) -> None:
-        """It gets a request. The pool has seen to it that it has room."""
+    def give(self, invocation: Invocation, now: float) -> bool:
+        """
+        It gets a request; the pool has seen to it that it has room.
+
+        :return: False when it could not, since its connection is ending; it is out of use then.
+        """
         assert self.connection is not None
+        try:
+            invocation.assign(self, self.connection.session, now)
+        except ConnectionGone:
+            self.life.disconnected()
+            return False
         self.accepted += 1
         self.invocations[invocation] = None
-        invocation.assign(self, self.connection.session, now)
+        return True
 
     def take(self, invocation: Invocation, now: float) -> None:
         """A request has ended."""
         self.invocations.pop(invocation, None)
         if not self.invocations:
             self.idle_since = now
-            self.life.drained()
+            if not self._used:
+                self.life.drained()
+        if invocation.unwanted and self._used and self._clutter() > FORSAKEN:
+            # A worker that never ends what it was told to give up would fill our memory with channels.
+            self._log.warn("{app}: worker {uuid} ends nothing of what it is told to", app=self.app, uuid=self.uuid)
+            self.life.seal()
+
+    def _clutter(self) -> int:
+        """Channels that we have given up and it has not ended."""
+        return len(self.connection.session) - len(self.invocations) if self.connection is not None else 0
 
     def retire(self, cause: Cause) -> None:
         """Terminate it for that reason."""
@@ -188,11 +216,18 @@ class Worker:
     def excused(self) -> bool:
         return self.connection is not None and self.connection.held
 
+    def comfort(self) -> None:
+        # A client that reads slowly keeps us from reading the worker's heartbeats, not from answering them.
+        if self._control is not None and self.excused():
+            self._control.forward(HEARTBEAT, ())
+
     def activated(self) -> None:
+        self._used = True
         self.active_since = self.idle_since = self._clock.seconds()
         self._employer.activated(self)
 
     def deactivated(self) -> None:
+        self._used = False
         self._employer.deactivated(self)
 
     def idle(self) -> bool:
@@ -202,6 +237,10 @@ class Worker:
         self._dismissed = cause or self._retirement
         if self._control is not None:
             self._control.send("terminate", self._dismissed.code, self._dismissed.text)
+
+    def part(self) -> None:
+        if self.connection is not None:
+            self.connection.sever(Discarded())
 
     def bury(self, cause: Cause | None) -> None:
         if self._dismissed is not None:
@@ -216,6 +255,12 @@ class Worker:
             self._finish()
         else:
             self.process.kill()
+
+    def obituary(self, cause: Cause | None) -> str:
+        """For people: its last lines, and how it ended."""
+        why = Cause.STOPPED.text if cause is None else cause.text
+        end = f"[{why}; {self.exit}]" if self.exit is not None else f"[{why}]"
+        return "\n".join([*(line.decode("utf-8", "replace") for line in self.output.lines()[-LAST_LINES:]), end])
 
     @property
     def _buried(self) -> bool:

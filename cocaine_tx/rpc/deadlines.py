@@ -14,11 +14,21 @@ from math import ceil, frexp
 from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 T = TypeVar("T")
 
 #: Seconds; no bin is finer.
 FINEST = 1 / 64
+
+
+def grain(given: float) -> float:
+    """
+    How wide the bins are for items that were given so many seconds.
+
+    The largest power of two below a 64th of it: few bins exist at once, however many items.
+    """
+    return max(FINEST, 2.0 ** (frexp(given)[1] - 7))
 
 
 class Deadlines(Generic[T]):
@@ -28,6 +38,8 @@ class Deadlines(Generic[T]):
     :param clock: tells the time and wakes us.
     :param over: called with each item whose time has come; it has left by then.
     """
+
+    _log = Logger()
 
     def __init__(self, clock: IReactorTime, over: Callable[[T], None]) -> None:
         self._clock = clock
@@ -39,15 +51,13 @@ class Deadlines(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._bins.values()))
 
-    def enter(self, item: T, deadline: float, given: float) -> float:
+    def enter(self, item: T, deadline: float, width: float) -> float:
         """
         :param deadline: the clock's time at which the item is over.
-        :param given: seconds it had at first; says how exact its bin must be.
+        :param width: of its bin, from `grain`.
         :return: the bin, to `leave` with.
         """
-        # The largest power of two below a 64th of the time given: few bins exist at once, however many items.
-        grain = max(FINEST, 2.0 ** (frexp(given)[1] - 7))
-        when = ceil(deadline / grain) * grain
+        when = ceil(deadline / width) * width
         found = self._bins.get(when)
         if found is None:
             self._bins[when] = {item}
@@ -84,5 +94,9 @@ class Deadlines(Generic[T]):
         now = self._clock.seconds()
         while self._order and self._order[0] <= now:
             for item in self._bins.pop(heappop(self._order), ()):
-                self._over(item)
+                try:
+                    self._over(item)
+                except Exception:
+                    # One item's fault must not cost the others their deadlines.
+                    self._log.failure("a deadline could not be carried out")
         self._wait()

@@ -20,6 +20,8 @@ from .headers import UNTRACED, Headers
 
 #: Any value as old-spec msgpack; text that came by surrogateescape goes out as the bytes it was.
 _packer = msgpack.Packer(use_bin_type=False, unicode_errors="surrogateescape")
+#: The most a transport reads at once, generously: frames that have been coming for longer are weighed.
+_READ = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,14 @@ class Limits:
     What one connection may make us keep.
 
     :ivar frame: bytes of the largest frame.
+    :ivar dense: bytes of the largest frame outside of its long raws; small values cost up to 70 times their bytes.
     :ivar headers: bytes of names and values of one frame's headers.
     :ivar items: elements of the largest array or map (msgpack reserves memory by the announced length).
     :ivar channels: channels open at once.
     """
 
     frame: int = 64 * 1024 * 1024
+    dense: int = 4 * 1024 * 1024
     headers: int = 64 * 1024
     items: int = 262_144
     channels: int = 16_384
@@ -52,6 +56,10 @@ def pack(value: Any) -> bytes:
         raise LocalProtocolError(f"cannot be sent: {problem}") from problem
 
 
+def _no_ext(code: int, data: bytes) -> Any:
+    raise ValueError("ext types are not spoken here")
+
+
 def unpack(blob: bytes, items: int = 262_144) -> Any:
     """
     One whole value; arrays come as tuples, raw as bytes.
@@ -60,8 +68,9 @@ def unpack(blob: bytes, items: int = 262_144) -> Any:
     """
     try:
         return msgpack.unpackb(
-            blob, raw=True, use_list=False, strict_map_key=False, max_array_len=items, max_map_len=items
-        )
+            blob, raw=True, use_list=False, strict_map_key=False, max_array_len=items, max_map_len=items,
+            max_ext_len=0, ext_hook=_no_ext,
+        )  # fmt: skip
     except Exception as problem:
         raise UndecodableError(f"not a msgpack value: {problem}") from problem
 
@@ -69,6 +78,17 @@ def unpack(blob: bytes, items: int = 262_144) -> Any:
 #: The end of a frame without headers, and of one in the original runtime's manner: three zero ids.
 NO_HEADERS = b"\x90"
 ZERO_TRACE = pack(UNTRACED)
+
+
+class Packed(tuple[Any, ...]):
+    """Arguments that are msgpack already, for answers that repeat; an empty tuple to everybody else."""
+
+    blob: bytes
+
+    def __new__(cls, args: tuple[Any, ...]) -> Packed:
+        made = super().__new__(cls)
+        made.blob = pack(args)
+        return made
 
 
 def pack_headers(headers: Headers) -> bytes:
@@ -80,33 +100,57 @@ class FrameDecoder:
     """
     A connection's bytes to frames; each frame is whatever msgpack value the peer sent (arrays as tuples).
 
-    `feed`, then iterate until it stops. After an error the decoder is of no more use: msgpack cannot find the next
-    frame's beginning.
+    `feed`, then iterate until it stops; if that gave a frame, set `unfinished` to 0. After an error the decoder is of
+    no more use: msgpack cannot find the next frame's beginning.
+
+    msgpack bounds what it has not looked at yet, but not the values of a frame whose end has not come. Hence the count.
+
+    :ivar unfinished: bytes taken in since the last read that completed a frame.
     """
 
-    __slots__ = ("_limit", "_unpacker")
+    __slots__ = ("_dense", "_limits", "_seen", "_unpacker", "unfinished")
 
     def __init__(self, limits: Limits) -> None:
-        self._limit = limits.frame
-        # A read on top of an unfinished frame must fit as well, so the buffer is a little larger than the frame.
-        room = limits.frame + 1024 * 1024
+        self._limits = limits
+        self._dense = self._seen = 0
+        self.unfinished = 0
         self._unpacker = msgpack.Unpacker(
-            raw=True, use_list=False, strict_map_key=False, max_buffer_size=room, max_array_len=limits.items,
-            max_map_len=limits.items, max_str_len=limits.frame, max_bin_len=limits.frame, max_ext_len=0,
+            raw=True, use_list=False, strict_map_key=False, max_buffer_size=limits.frame + _READ,
+            max_array_len=limits.items, max_map_len=limits.items, max_str_len=limits.frame, max_bin_len=limits.frame,
+            max_ext_len=0, ext_hook=_no_ext,
         )  # fmt: skip
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """
         Take bytes in; iterate over the frames they complete.
 
-        :raises UndecodableError: more than the limit waits for one frame's end. The iteration itself raises whatever
+        :raises UndecodableError: more than the limits waits for one frame's end. The iteration itself raises whatever
             msgpack does; `undecodable` turns that into ours.
         """
+        self.unfinished += len(data)
+        if self.unfinished > _READ:
+            self._weigh(len(data))
         try:
             self._unpacker.feed(data)
         except Exception as problem:
-            raise UndecodableError(f"a frame is larger than {self._limit} bytes") from problem
+            raise UndecodableError(f"a frame is larger than {self._limits.frame} bytes") from problem
         return iter(self._unpacker)
+
+    def _weigh(self, size: int) -> None:
+        """
+        A frame that has been coming for a while: is it still within the limits?
+
+        A long raw stays unseen by msgpack until its end, then is seen at once; small values are seen as they come.
+        """
+        if self.unfinished > self._limits.frame + _READ:
+            raise UndecodableError(f"a frame is larger than {self._limits.frame} bytes")
+        if self.unfinished - size <= _READ:
+            self._dense = 0
+        seen = self._unpacker.tell()
+        self._dense += min(seen - self._seen, size)
+        self._seen = seen
+        if self._dense > self._limits.dense:
+            raise UndecodableError(f"a frame has more than {self._limits.dense} bytes of small values")
 
 
 def undecodable(problem: Exception) -> UndecodableError:

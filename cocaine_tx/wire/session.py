@@ -5,8 +5,11 @@ All the channels of one connection: bytes in, events out; calls in, bytes out. N
 the peer opens comes as its first event, with the `Slot` as the message. When the peer breaks the protocol the events
 before that are still returned and `Session.broken` says what was wrong: the connection must then be closed.
 
-A channel has two directions, each at a `State` of the protocol graph, `VOID` when ended. It leaves the table when both
-have ended. Sending in a direction that has ended does nothing: whoever closes last cannot know what the other just did.
+A channel's state is that after all the bytes received, while its events are still being delivered: who wants to know
+what the peer has said looks at the messages, not at ``receiving``.
+
+A channel leaves the table when both of its directions have ended. The session's own messages (ping, revoke) come as
+channels of their own whose receivers know what to do, so that they take effect in the order in which they were sent.
 
 This is the hot path of every daemon. It is written for few calls and few objects: a frame costs one tuple beside its
 own values, and no function of ours is called for the frames in the middle of a stream.
@@ -18,50 +21,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
-from ..errors import (
-    CocaineError,
-    DispatchError,
-    LocalProtocolError,
-    RemoteProtocolError,
-    RevokedChannel,
-    UndecodableError,
-    from_wire,
-)
+from ..errors import CocaineError, ConnectionGone, DispatchError, RemoteProtocolError, RevokedChannel, from_wire
 from . import idl
-from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, pack, pack_headers, undecodable
-from .headers import UNTRACED, HeaderDecoder, Headers, trace_of
-from .idl import CHOKE, CHUNK, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
+from .channel import NOBODY, Channel, Receiver, error_of, is_error
+from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack, pack_headers, undecodable
+from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, without_trace
+from .idl import CREDIT, STREAMING, VOID, Message, Slot
 
-Event = tuple["Channel", Message | Slot, tuple[Any, ...], Headers]
+Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
 
 #: Bytes from which a frame is not copied once more to get its headers.
 _LARGE = 32768
 _NO_TRACE: Headers = tuple((name, value) for _, name, value in UNTRACED)
-
-
-class Receiver(Protocol):
-    """What a channel delivers to. Called by the connection, never by the session."""
-
-    def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
-        """A message arrived."""
-
-    def lost(self, channel: Channel, reason: CocaineError) -> None:
-        """The connection ended, or the peer revoked the channel; nothing more will come or go."""
-
-
-class _Nobody:
-    """Receives what nobody waits for any more."""
-
-    def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
-        pass
-
-    def lost(self, channel: Channel, reason: CocaineError) -> None:
-        pass
-
-
-NOBODY: Receiver = _Nobody()
+#: Highest channel id a peer may open, so that there are always ids left above it for us.
+_HIGHEST = 2**64 - 2**32
 
 
 class Strangers(Enum):
@@ -71,108 +46,6 @@ class Strangers(Enum):
     REVOKED = "revoked"
     #: A client's rule: a late answer is dropped.
     IGNORED = "ignored"
-
-
-class Channel:
-    """
-    One conversation. Rooms hold it, send with it, and set ``receiver`` to whom the peer's messages concern.
-
-    :ivar number: its id on the connection.
-    :ivar slot: the call that opened it.
-    :ivar sending: what we may send now; `VOID` when our side has ended.
-    :ivar receiving: what the peer may send now.
-    """
-
-    __slots__ = ("__weakref__", "number", "receiver", "receiving", "sending", "session", "slot", "tail")
-
-    def __init__(
-        self,
-        session: Session,
-        number: int,
-        slot: Slot,
-        sending: State,
-        receiving: State,
-        receiver: Receiver,
-        tail: bytes,
-    ) -> None:
-        self.session = session
-        self.number = number
-        self.slot = slot
-        self.sending = sending
-        self.receiving = receiving
-        self.receiver = receiver
-        self.tail = tail
-
-    def __repr__(self) -> str:
-        return f"<channel {self.number} {self.slot.name}>"
-
-    @property
-    def open(self) -> bool:
-        """At least one direction has not ended, and the connection is there."""
-        return bool(self.sending or self.receiving)
-
-    def chunk(self, data: bytes) -> None:
-        """One piece of a stream."""
-        if self.sending is STREAMING:
-            self.session.emit(self.number, CHUNK.id, (data,), self.tail)
-        elif self.sending:
-            raise LocalProtocolError(f"{self.slot.name} is no stream")
-
-    def choke(self) -> None:
-        """The regular end of a stream."""
-        if self.sending is STREAMING:
-            self._finish(CHOKE, ())
-        elif self.sending:
-            raise LocalProtocolError(f"{self.slot.name} is no stream")
-
-    def value(self, args: tuple[Any, ...]) -> None:
-        """The one answer of a call."""
-        if self.sending is PRIMITIVE:
-            self._finish(VALUE, args)
-        elif self.sending:
-            raise LocalProtocolError(f"{self.slot.name} is answered by a stream")
-
-    def fail(self, error: CocaineError) -> None:
-        """The irregular end of a stream or a call: the error's pair and reason."""
-        if self.sending is STREAMING:
-            self._finish(ERROR, (error.pair, error.reason))
-        elif self.sending is PRIMITIVE:
-            self._finish(VALUE_ERROR, (error.pair, error.reason))
-        elif self.sending:
-            self.send("error", error.pair, error.reason)
-
-    def send(self, name: str, *args: Any) -> None:
-        """
-        Any message by its name in the graph.
-
-        :raises LocalProtocolError: the protocol has no such message here.
-        """
-        if not self.sending:
-            return
-        message = self.sending.named(name)
-        if message is None:
-            raise LocalProtocolError(f"{self.slot.name}: cannot send {name!r} now")
-        self.forward(message, args)
-
-    def forward(self, message: Message, args: tuple[Any, ...]) -> None:
-        """A message of the state we are in, as it came from a channel of the same protocol. Relays call this."""
-        if self.sending:
-            following = message.next
-            self.session.emit(self.number, message.id, args, self.tail)
-            if following is not self.sending:
-                self.sending = following
-                if not following and not self.receiving:
-                    self.session.forget(self)
-
-    def _finish(self, message: Message, args: tuple[Any, ...]) -> None:
-        self.session.emit(self.number, message.id, args, self.tail)
-        self.sending = VOID
-        if not self.receiving:
-            self.session.forget(self)
-
-    def abandon(self) -> None:
-        """Expect nothing more; what still comes is dropped. Our own direction is not ended by this."""
-        self.receiver = NOBODY
 
 
 class Session:
@@ -186,12 +59,13 @@ class Session:
     :ivar wake: called when there is something to send and there was nothing.
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
+    :ivar ended: nothing can be opened any more; set by the connection that closes.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
         "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_out", "_root", "_strangers", "_tail",
-        "broken", "congested", "connection", "wake",
+        "broken", "congested", "connection", "ended", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -215,6 +89,7 @@ class Session:
         self.wake: Callable[[], None] = _nothing
         self.broken: RemoteProtocolError | None = None
         self.congested = False
+        self.ended = False
         self.connection: Any = None
 
     def __len__(self) -> int:
@@ -227,6 +102,7 @@ class Session:
         if self.broken is not None:
             return events
         channels = self._channels
+        frame = None
         try:
             for frame in self._decoder.feed(data):
                 if frame.__class__ is not tuple or len(frame) < 3:
@@ -249,7 +125,8 @@ class Session:
                     continue
                 message = channel.receiving.get(kind)
                 if message is None:
-                    self._stray(channel, kind)
+                    if self._stray(channel, kind, args):
+                        events.append((channel, CREDIT, args, headers))
                     continue
                 following = message.next
                 if following is not channel.receiving:
@@ -262,10 +139,15 @@ class Session:
         except Exception as problem:
             # msgpack raises many kinds: FormatError, StackError, ValueError, TypeError for odd map keys.
             self.broken = undecodable(problem)
+        if frame is not None:
+            self._decoder.unfinished = 0
         return events
 
     def _opened(self, number: int, kind: int, args: tuple[Any, ...], headers: Headers) -> Event | None:
         """The first frame of a channel; None when it needs no event."""
+        if kind == CREDIT.id and number <= self._last:
+            # The stream ended while the credit was on its way.
+            return None
         if number <= self._last or number < 1:
             if self._strangers is Strangers.IGNORED:
                 return None
@@ -274,54 +156,64 @@ class Session:
             if self._strangers is Strangers.IGNORED:
                 return None
             raise RevokedChannel(f"the peer may not open channel {number}")
-        slot = self._root.slots.get(kind)
-        if slot is None:
-            self._control(number, kind, args)
-            return None
+        if number > _HIGHEST:
+            raise RevokedChannel(f"channel {number} leaves no numbers for others")
         if len(self._channels) >= self._limits.channels:
             raise DispatchError(f"more than {self._limits.channels} channels are open")
-        args = slot.check(args)
+        slot = self._root.slots.get(kind)
+        if slot is None:
+            slot = idl.SESSION_SLOTS.get(kind)
+            if slot is None:
+                raise DispatchError(f"slot {kind} not found")
+            args = slot.check(args)
+            acceptor = self._session_message(slot, args)
+        else:
+            args = slot.check(args)
+            acceptor = self._acceptor
         self._last = number
         tail = self._tail
         if headers:
             trace = trace_of(headers)
             if trace is not None:
                 tail = pack_headers(trace.headers())
-        channel = Channel(self, number, slot, slot.upstream, slot.downstream, self._acceptor, tail)
+        channel = Channel(self, number, slot, slot.upstream, slot.downstream, acceptor, tail)
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return (channel, slot, args, headers)
 
-    def _control(self, number: int, kind: int, args: tuple[Any, ...]) -> None:
-        """Session messages (section 4.1): ping is answered, revoke ends a channel; the rest was never bound."""
-        if kind == idl.REVOKE and len(args) >= 2 and args[0].__class__ is int:
-            pair = args[1]
-            if pair.__class__ is not tuple or len(pair) < 2 or any(part.__class__ is not int for part in pair[:2]):
-                raise DispatchError("revoke takes [channel, [category, code]]")
-            channel = self._channels.pop(args[0], None)
-            if channel is not None:
-                channel.sending = channel.receiving = VOID
-                channel.receiver.lost(channel, from_wire(pair[0], pair[1]))
-        elif kind != idl.PING:
-            raise DispatchError(f"slot {kind} not found")
-        self._last = number
-        self.emit(number, VALUE.id, (), self._tail)
+    def _session_message(self, slot: Slot, args: tuple[Any, ...]) -> Receiver:
+        """Who deals with a ping or a revoke; a revoked channel is off the table at once."""
+        if slot is idl.PING_SLOT:
+            return _Acknowledged(None, None)
+        number, pair = args
+        if len(pair) < 2 or pair[0].__class__ is not int or pair[1].__class__ is not int:
+            raise DispatchError("revoke takes [channel, [category, code]]")
+        channel = self._channels.pop(number, None)
+        if channel is not None:
+            channel.sending = channel.receiving = VOID
+        return _Acknowledged(channel, from_wire(pair[0], pair[1]))
 
-    def _stray(self, channel: Channel, kind: int) -> None:
-        """A frame that does not fit the channel's state."""
+    def _stray(self, channel: Channel, kind: int, args: tuple[Any, ...]) -> bool:
+        """A frame that does not fit the channel's state; True for a credit, which fits any."""
+        if kind == CREDIT.id and args and args[0].__class__ is int and args[0] >= 0:
+            return True
         if channel.receiving or self._strangers is Strangers.REVOKED:
             raise (
                 DispatchError(f"message {kind} does not belong to {channel.slot.name}")
                 if channel.receiving
                 else RevokedChannel(f"channel {channel.number} has ended")
             )
+        return False
 
     def open(self, slot: Slot, args: tuple[Any, ...], receiver: Receiver, headers: Headers = ()) -> Channel:
         """
         Start a conversation of ours.
 
         :raises LocalProtocolError: an argument has no wire form.
+        :raises ConnectionGone: the connection has ended or is ending.
         """
+        if self.ended:
+            raise ConnectionGone()
         number = self._last + 1
         first = later = self._tail
         if headers:
@@ -329,7 +221,7 @@ class Session:
             if trace is not None:
                 later = pack_headers(trace.headers())
             elif later is ZERO_TRACE:
-                headers = _NO_TRACE + headers
+                headers = _NO_TRACE + without_trace(headers)
             first = pack_headers(headers)
         self.emit(number, slot.id, args, first)
         self._last = number
@@ -366,8 +258,32 @@ class Session:
         """A channel has ended both ways. Channels call this."""
         self._channels.pop(channel.number, None)
 
+    def neglect(self, channel: Channel) -> None:
+        """Nobody waits for the channel's answer any more. Channels call this."""
+        if self._strangers is Strangers.IGNORED:
+            channel.receiving = VOID
+            self._channels.pop(channel.number, None)
+
+    def lose_unfinished(self) -> list[Channel]:
+        """
+        The peer says no more: channels on which it had yet to end end now, and so do streams that only it could stop.
+
+        Those on which just our answer is missing stay. Returns the others, in the order of their opening.
+        """
+        self.ended = True
+        lost = [
+            channel
+            for channel in self._channels.values()
+            if channel.receiving or (channel.sending is STREAMING and not channel.slot.downstream)
+        ]
+        for channel in lost:
+            channel.sending = channel.receiving = VOID
+            del self._channels[channel.number]
+        return lost
+
     def lose(self) -> list[Channel]:
         """The connection is gone: every channel ends. Returns those that were open, in the order of their opening."""
+        self.ended = True
         open_channels = list(self._channels.values())
         self._channels.clear()
         self._out.clear()
@@ -376,15 +292,25 @@ class Session:
         return open_channels
 
 
-class Packed(tuple[Any, ...]):
-    """Arguments that are msgpack already, for answers that repeat; an empty tuple to everybody else."""
+class _Acknowledged:
+    """Answers a ping, or a revoke once the revoked channel's receiver has been told."""
 
-    blob: bytes
+    __slots__ = ("_channel", "_error")
 
-    def __new__(cls, args: tuple[Any, ...]) -> Packed:
-        made = super().__new__(cls)
-        made.blob = pack(args)
-        return made
+    def __init__(self, channel: Channel | None, error: CocaineError | None) -> None:
+        self._channel = channel
+        self._error = error
+
+    def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
+        channel.value(())
+        revoked = self._channel
+        if revoked is not None and self._error is not None:
+            receiver = revoked.receiver
+            revoked.abandon()
+            receiver.lost(revoked, self._error)
+
+    def lost(self, channel: Channel, reason: CocaineError) -> None:
+        pass
 
 
 def _nothing() -> None:
@@ -401,25 +327,7 @@ def dialing(limits: Limits = Limits()) -> Session:
     return Session(None, NOBODY, Strangers.IGNORED, NO_HEADERS, limits)
 
 
-def error_of(args: tuple[Any, ...]) -> CocaineError:
-    """
-    The error that an error message's arguments carry: ``[[category, code], reason]``, reason optional.
-
-    Malformed arguments become an error too: the stream has ended either way.
-    """
-    try:
-        pair = args[0]
-        category, code = pair[0], pair[1]
-        reason = args[1] if len(args) > 1 else b""
-        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        return from_wire(int(category), int(code), text)
-    except (IndexError, TypeError, ValueError, KeyError):
-        return UndecodableError("the peer sent an error that cannot be read")
-
-
-def is_error(args: tuple[Any, ...]) -> bool:
-    """Whether the arguments are those of an error message, so that another peer may be given them as they are."""
-    if not args or args[0].__class__ is not tuple or len(args[0]) < 2:
-        return False
-    category, code = args[0][:2]
-    return category.__class__ is int and code.__class__ is int and (len(args) < 2 or args[1].__class__ is bytes)
+__all__ = [
+    "NOBODY", "Channel", "Event", "Packed", "Receiver", "Session", "Strangers", "dialing", "error_of", "is_error",
+    "serving",
+]  # fmt: skip

@@ -12,7 +12,8 @@ from cocaine_tx.node.profile import Profile, QueuePolicy
 
 DEFAULTS = {
     "pool_limit": 10, "pool_min": 0, "queue_limit": 100, "concurrency": 10, "grow_threshold": 5,
-    "queue_policy": QueuePolicy.FIFO, "queue_age_limit": 1.0, "event_buffer_limit": 16777216, "crashlog_limit": 50,
+    "queue_policy": QueuePolicy.FIFO, "queue_age_limit": 1.0, "event_buffer_limit": 16777216,
+    "queue_buffer_limit": 134217728, "crashlog_limit": 50,
     "log_output": False, "spawn_timeout": 1.0, "handshake_timeout": 5.0, "heartbeat_timeout": 30.0,
     "seal_timeout": 60.0, "terminate_timeout": 10.0, "idle_timeout": None, "request_timeout": 86400.0,
     "half_closed_timeout": None, "publish_on": 0, "unpublish_under": 0, "isolate_type": "process", "isolate_args": {},
@@ -35,10 +36,10 @@ class ProfileTests(SynchronousTestCase):
         for key, value, expected in (
             ("pool-min", 2, 2), ("concurrency", 1, 1), ("grow-threshold", 7, 7), ("crashlog-limit", 0, 0),
             ("queue-policy", "adaptive", QueuePolicy.ADAPTIVE), ("queue-age-limit", 0.25, 0.25),
-            ("event-buffer-limit", 1024, 1024), ("log-output", True, True), ("spawn-timeout", 10, 10.0),
-            ("handshake-timeout", 0.5, 0.5), ("heartbeat-timeout", 1, 1.0), ("seal-timeout", 0, 0.0),
-            ("terminate-timeout", 0, 0.0), ("idle-timeout", 600, 600.0), ("request-timeout", 1.5, 1.5),
-            ("half-closed-timeout", 3, 3.0), ("publish-on", 10, 10),
+            ("event-buffer-limit", 1024, 1024), ("queue-buffer-limit", 9, 9), ("log-output", True, True),
+            ("spawn-timeout", 10, 10.0), ("handshake-timeout", 0.5, 0.5), ("heartbeat-timeout", 1, 1.0),
+            ("seal-timeout", 0, 0.0), ("terminate-timeout", 0, 0.0), ("idle-timeout", 600, 600.0),
+            ("request-timeout", 1.5, 1.5), ("half-closed-timeout", 3, 3.0), ("publish-on", 10, 10),
         ):  # fmt: skip
             self.assertEqual(changed({key: value}), {key.replace("-", "_"): expected}, key)
         self.assertEqual(
