@@ -189,10 +189,15 @@ class Exchange:
         """Another try may still succeed."""
         return bool(self.http.door.clock.seconds() < self.due)
 
-    def opened(self, channel: Channel) -> None:
-        """The head has been sent; the rest can follow."""
+    def opened(self, channel: Channel, window: int) -> None:
+        """The head has been sent; the rest can follow, so many bytes before the app grants more (0: any number)."""
         if self._upload is not None:
-            self._upload.opened(channel)
+            self._upload.opened(channel, window)
+
+    def credited(self, size: int) -> None:
+        """The app takes more of the body."""
+        if self._upload is not None:
+            self._upload.credited(size)
 
     def tunnelled(self, data: bytes) -> None:
         """The client's bytes after a switch of protocols; empty: it sends no more."""
@@ -215,10 +220,8 @@ class Exchange:
             http.say(out)
         if answer.done:
             self._finish()
-        elif http.waiting > http.door.terms.buffer and self._call is not None:
-            self._call.press()
-            if self._call.held:
-                self.due = self._until
+        elif http.waiting and self._call is not None and self._call.press():
+            self.due = self._until
         return None
 
     def _head(self, packed: bytes) -> None:
