@@ -214,11 +214,11 @@ class Call:
             self._seating = False
             self._pool.leave(self)
         channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.fail(error)
+        upstream = self._upstream
+        if channel is not None and upstream is not None:
+            channel.cancel(error)
             channel.abandon()
-            upstream = self._upstream
-            if upstream is not None and upstream.aside and len(upstream.session) <= 1:
+            if upstream.aside and len(upstream.session) <= 1:
                 upstream.remote.close()  # what it would still send is wanted by nobody
         self._let_go()
 
