@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cocaine_tx.node.deadlines import FINEST, Deadlines, grain
+from cocaine_tx.rpc.deadlines import FINEST, Deadlines, grain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
