@@ -27,6 +27,8 @@ from cocaine_tx.proxy.exchange import Exchange
 from cocaine_tx.proxy.failure import Failure, error_answer, refused
 from cocaine_tx.proxy.parser import RequestParser
 from cocaine_tx.proxy.request import Body, End, Event, Refused, RequestHead
+from cocaine_tx.proxy.route import Route, Verdict, route
+from cocaine_tx.proxy.terms import Terms
 from cocaine_tx.rpc.outlet import Outlet
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
@@ -64,6 +66,7 @@ class HttpConnection(Protocol):
         self._closing = False  # nothing more is read
         self._gone = False
         self._client: str | None = None
+        self._routed: tuple[RequestHead, Terms, Route | Verdict] | None = None
         self._holders: set[object] | None = None
         self._client_due = self._write_due = self._watched = inf
         self._bin = 0.0
@@ -198,6 +201,13 @@ class HttpConnection(Protocol):
         if exchange is not None:
             exchange.deserted()
         self.door.left(self)
+
+    def where(self, head: RequestHead) -> Route | Verdict:
+        """Where a request goes; the parser gives the same head again when a client repeats itself."""
+        known = self._routed
+        if known is None or known[0] is not head or known[1] is not self.door.terms:
+            known = self._routed = (head, self.door.terms, route(head, self.door.terms.by_host))
+        return known[2]
 
     @property
     def last_request(self) -> bool:
