@@ -59,8 +59,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_added", "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status",
-        "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
+        "_added", "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started",
+        "_status", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:

@@ -39,8 +39,8 @@ class RequestParser:
     """Owns the bytes of one connection that have not become events yet."""
 
     __slots__ = (
-        "_at", "_chunks", "_data", "_known", "_known_head", "_limits", "_ordinary", "_persists", "_remaining", "_scanned",
-        "_skipped", "_stage",
+        "_at", "_chunks", "_data", "_known", "_known_head", "_limits", "_ordinary", "_persists", "_remaining",
+        "_scanned", "_skipped", "_stage",
     )  # fmt: skip
 
     _known_head: RequestHead | None
@@ -134,7 +134,7 @@ class RequestParser:
             self._skipped = True
         at = self._at
         end = data.find(b"\r\n\r\n", at + max(self._scanned.offset - 2, 0)) + 4
-        if end - at == len(self._known) and data.startswith(self._known, at):
+        if self._known and end - at == len(self._known) and data.startswith(self._known, at):
             self._at = end
             self._scanned = START
             assert self._known_head is not None
