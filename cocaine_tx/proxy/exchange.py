@@ -10,6 +10,7 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from cocaine_tx.proxy.answer import Answer, Ending
 from cocaine_tx.proxy.call import Call
 from cocaine_tx.proxy.failure import Failure, error_answer, failed, not_routed, printable, refused
 from cocaine_tx.proxy.request import Fields, Refused, RequestHead
-from cocaine_tx.proxy.route import Route, Verdict, route
+from cocaine_tx.proxy.route import Route, Verdict
 from cocaine_tx.proxy.trace import Identity, identify
 from cocaine_tx.proxy.upload import Upload
 from cocaine_tx.proxy.upstream import Pool
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 _TUNNEL_TIME = 86400.0
 #: As nginx writes it in the log: the client did not wait.
 _CLIENT_GONE = 499
+
+#: Apps repeat themselves: heads up to this size are remembered, with their meaning.
+_REMEMBERED = 1024
+_known_head = lru_cache(maxsize=1024)(unpack_head)
 
 _PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
 _UNROUTED = {
@@ -54,8 +59,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status",
-        "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
+        "_added", "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started",
+        "_status", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -78,6 +83,7 @@ class Exchange:
         self._upload: Upload | None = None
         self._call: Call | None = None
         self._wire: Headers = ()  # beside the deadline
+        self._added: Fields = []
         self._sent_before = http.sent
 
     # -- the request
@@ -88,7 +94,7 @@ class Exchange:
         door.meters.running += 1
         if self.http.pages is not None:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
-        where = route(head, door.terms.by_host)
+        where = self.http.where(head)
         if isinstance(where, Verdict):
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
@@ -116,9 +122,8 @@ class Exchange:
         self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
         if identity.headers:
             self._wire += identity.headers
-        if given is None:
-            # Now the app can write the same id into its own log.
-            where.headers.append((door.request_header, identity.id))
+        # With it the app can write the same id into its own log.
+        self._added = [] if given is not None else [(door.request_header, identity.id)]
         return noted
 
     def body(self, data: bytes) -> None:
@@ -161,7 +166,7 @@ class Exchange:
     def send(self, body: bytes, now: float) -> None:
         """The whole request is there. The upload calls this, if there is one."""
         assert self._route is not None
-        call = self._called(self._route.headers, body, self.http.door.deadline)
+        call = self._called(self._route.headers + self._added, body, self.http.door.deadline)
         self._wait(now)
         call.send()
 
@@ -169,7 +174,7 @@ class Exchange:
         """Only the head goes out, on a connection of its own; the upload sends the rest."""
         assert self._route is not None
         deadline = (timeout_header(_TUNNEL_TIME),) if tunnel else self.http.door.deadline
-        call = self._called(self._route.headers + extra, b"", deadline)
+        call = self._called(self._route.headers + self._added + extra, b"", deadline)
         self._wait(self.http.door.clock.seconds())
         call.stream()
 
@@ -229,7 +234,7 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            status, headers = unpack_head(packed)
+            status, headers = _known_head(packed) if len(packed) <= _REMEMBERED else unpack_head(packed)
             http.say(answer.head(status, headers, self._extra()))
         except HttpFormatError as problem:
             return self._malformed(problem.reason)

@@ -236,7 +236,7 @@ class Pool:
         for upstream in [old for old in self.open if old.expires <= now]:
             upstream.expires = now + self.lifespan  # until the replacement has come, or this attempt has failed
             self._connecting += 1
-            self._run(self._connect(lambda made, old=upstream: self._replace(old, made), self._failed))  # type: ignore[misc]
+            self._run(self._connect(partial(self._replace, upstream), self._failed))
         for upstream in list(self.aside):
             self.finished(upstream)
         self._ejected = {place: until for place, until in self._ejected.items() if until > now}

@@ -84,7 +84,7 @@ class CancelTests(SynchronousTestCase):
         self.assertEqual([m.name for _, m, _, _ in events], ["enqueue", "error"])
 
     def test_complete(self) -> None:
-        """A complete request is revoked where the peer knows how: its server hears of it at once, and is not answered."""
+        """A complete request is revoked where the peer knows how: its server hears of it, and there is no answer."""
         self.client.revocation = REVOKE_SLOT
         self.near.choke()
         self.carry()
