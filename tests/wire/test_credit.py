@@ -92,6 +92,7 @@ class CancelTests(SynchronousTestCase):
         self.near.abandon()
         self.carry()
         self.assertEqual(self.heard, [DeadlineError().pair])
+        self.assertEqual(self.client.receive(self.server.take())[0][1].name, "value")
         self.assertEqual((len(self.server), len(self.client)), (0, 0))
 
     def test_unknown(self) -> None:
