@@ -79,6 +79,13 @@ class UndecodableError(RemoteProtocolError):
     default_reason = "bytes cannot be decoded"
 
 
+class HttpFormatError(UndecodableError):
+    """A request or an answer head packed for the wire is not what the packing convention says."""
+
+    http_status = 500
+    default_reason = "packed HTTP cannot be decoded"
+
+
 class DispatchError(RemoteProtocolError):
     """A well-formed frame that fits no channel state."""
 
@@ -179,6 +186,12 @@ class ServiceNotFound(CocaineError):
     category, code = LOCATOR, 1
     http_status = 503
     default_reason = "service is not available"
+
+
+class Unreachable(ServiceNotFound):
+    """The service is known, or its locator should know it, but nobody can be connected to; nothing was delivered."""
+
+    default_reason = "service cannot be reached"
 
 
 class RoutingStorageError(CocaineError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -49,6 +49,7 @@ class Remote:
         self.connection = connection
         self.protocol = protocol
         self._clock = clock
+        connection.session.revocation = protocol.named("revoke")
 
     def open(self, method: str, *args: Any, receiver: Receiver = NOBODY, headers: Headers = ()) -> Channel:
         """
@@ -60,7 +61,7 @@ class Remote:
         slot = self.protocol.named(method)
         if slot is None:
             raise LocalProtocolError(f"service {self.protocol.name} has no method {method!r}")
-        if self.connection.gone:
+        if self.connection.over:
             raise ConnectionGone()
         return self.connection.session.open(slot, args, receiver, headers)
 
@@ -143,12 +144,14 @@ class Dialer:
         for address in addresses:
             try:
                 connection = await self.dial(endpoint_to(self.reactor, address))
+            except CancelledError:
+                raise
             except Exception as error:
                 problem = error
                 continue
             return Remote(connection, protocol, self.reactor)
         where = ", ".join(f"{host}:{port}" for host, port in addresses) or "no address"
-        raise ConnectionGone(f"cannot connect to {protocol.name} at {where}: {problem or 'it has none'}")
+        raise ConnectionGone(f"cannot connect to {protocol.name} at {where}: {problem or 'it has none'}") from problem
 
     def dial(self, endpoint: IStreamClientEndpoint) -> Deferred[Connection]:
         """A client connection to one endpoint."""
@@ -226,7 +229,7 @@ class ServiceClient:
         Cancelling it leaves the attempt to the others who wait.
         """
         waiting: Deferred[Remote] = Deferred(self._unwait)
-        if self._remote is not None and not self._remote.connection.gone:
+        if self._remote is not None and not self._remote.connection.over:
             waiting.callback(self._remote)
             return waiting
         self._waiting.append(waiting)

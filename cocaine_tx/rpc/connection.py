@@ -8,8 +8,8 @@ Pressure: when the peer does not take what we send, its session is *congested*. 
 takes less than a slice (`outlet.SLICE`) in ``stall`` seconds while more waits is cut off, so that nobody is delayed for
 ever.
 
-Half-close: a peer that has said its last on the transport still gets the answers to what it has asked completely, in
-the time of `LINGER`; what it has left unfinished is lost at once (``observed-runtime.md`` item 25).
+Half-close: a peer that has said its last on the transport still gets the answers to what it has asked completely, if
+it turns out to be there (`NOTHING`); what it has left unfinished is lost at once (``observed-runtime.md`` item 25).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from typing import Any, cast
+from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -24,7 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import ConnectionGone, LocalProtocolError, UncaughtError
+from ..errors import CocaineError, ConnectionGone, LocalProtocolError, UncaughtError
+from ..wire.frames import pack
 from ..wire.session import Channel, Session
 from .outlet import Outlet
 from .turn import Turn
@@ -33,8 +35,20 @@ from .turn import Turn
 HIGH_MARK = 256 * 1024
 #: Seconds without progress, while something waits, after which the peer is cut off.
 STALL = 60.0
-#: Seconds that a peer which says no more has for its answers. It may as well be gone: that cannot be told apart.
-LINGER = 300.0
+#: Seconds between the words that find out whether a peer that says no more still listens; the first comes sooner.
+FIRST_PROBE, PROBE = 0.05, 1.0
+#: What they are: a frame for no channel, which every client ignores.
+NOTHING = pack((0, 0, (), ()))
+
+
+class Source(Shape):
+    """Whoever we can stop reading from: a `Connection`, or another kind of peer whose bytes become frames."""
+
+    def hold(self, holder: object) -> None:
+        """Do not read from this peer until every holder has released it."""
+
+    def release(self, holder: object) -> None:
+        """The holder can take data again."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -51,6 +65,8 @@ class Connection(Protocol):
     """
 
     _log = Logger()
+    #: How bytes leave; the worker SDK brings one that a thread may speak through.
+    outlet: type[Outlet] = Outlet
 
     def __init__(self, session: Session, turn: Turn, clock: IReactorTime, stall: float = STALL) -> None:
         self.session = session
@@ -63,7 +79,7 @@ class Connection(Protocol):
         self._deaf = False
         self._outlet: Outlet | None = None
         self._holders: set[object] = set()
-        self._delayed: set[Connection] = set()
+        self._delayed: set[Source] = set()
         self._watch: IDelayedCall | None = None
         self._lingering: IDelayedCall | None = None
         session.connection = self
@@ -73,11 +89,13 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         _set_options(self.transport)
-        self._outlet = Outlet(self.transport, self._drained, self._progressed)
+        self._outlet = self.outlet(self.transport, self._drained, self._progressed)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
         session = self.session
+        if self.gone:
+            return
         for channel, message, args, headers in session.receive(data):
             try:
                 channel.receiver.received(channel, message, args, headers)
@@ -100,27 +118,47 @@ class Connection(Protocol):
         if self._deaf:
             return
         self._deaf = True
-        self._tell_lost(self.session.lose_unfinished())
+        self._tell_lost(self.session.lose_unfinished(), ConnectionGone())
         if len(self.session):
-            self._lingering = self._clock.callLater(LINGER, self.close)
+            self._probe(FIRST_PROBE)
         self._turn.call(self._flush)
+
+    def _probe(self, pause: float = PROBE) -> None:
+        """
+        A peer that has closed its half may wait for answers, or be gone; only writing tells.
+
+        The first word to a peer that is gone comes back as a reset, the second one fails for it.
+        """
+        self._lingering = None
+        if self._outlet is not None and not self._closing and not self.gone and len(self.session):
+            self._outlet.write(NOTHING)
+            self._lingering = self._clock.callLater(pause, self._probe)
 
     def writeConnectionLost(self) -> None:
         """We never end our half alone."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end(ConnectionGone())
+        if self.lost is not None:
+            lost, self.lost = self.lost, None
+            lost(self)
+
+    def sever(self, reason: CocaineError) -> None:
+        """End the connection now by our own decision; every open channel is told this reason at once."""
+        if not self.gone:
+            # First, since a transport may tell of its end at once, and then with a reason of its own.
+            self._end(reason)
+            self._drop()
+
+    def _end(self, error: CocaineError) -> None:
         self.gone = True
         self._holders.clear()
         self._drained()
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
-        self._tell_lost(self.session.lose())
-        if self.lost is not None:
-            lost, self.lost = self.lost, None
-            lost(self)
+        self._tell_lost(self.session.lose(), error)
 
-    def _tell_lost(self, channels: list[Channel]) -> None:
-        error = ConnectionGone()
+    def _tell_lost(self, channels: list[Channel], error: CocaineError) -> None:
         for channel in channels:
             receiver = channel.receiver
             channel.abandon()
@@ -134,7 +172,7 @@ class Connection(Protocol):
         if self.gone or self._closing:
             return
         self._send()
-        self._end()
+        self._stop_talking()
         transport = cast(Any, self.transport)
         if transport is not None:
             # A peer that never reads must not keep us from closing.
@@ -143,15 +181,22 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """End the connection now; what waits to be sent is lost."""
-        if self.gone:
-            return
-        self._end()
+        if not self.gone:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._stop_talking()
         transport = cast(Any, self.transport)
         getattr(transport, "abortConnection", transport.loseConnection)()
 
-    def _end(self) -> None:
+    def _stop_talking(self) -> None:
         self._closing = True
         self.session.ended = True
+
+    @property
+    def over(self) -> bool:
+        """No new conversation can begin: it has ended, or is about to."""
+        return self.gone or self.session.ended
 
     @property
     def peer(self) -> str:
@@ -207,7 +252,7 @@ class Connection(Protocol):
 
     # -- pressure
 
-    def delay(self, source: Connection) -> None:
+    def delay(self, source: Source) -> None:
         """Do not read from ``source`` until our own peer has caught up."""
         if self.session.congested and source is not self:
             self._delayed.add(source)

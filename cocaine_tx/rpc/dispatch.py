@@ -18,7 +18,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import CocaineError, UncaughtError
+from ..errors import CocaineError, InvalidArguments, UncaughtError
 from ..wire.frames import Limits
 from ..wire.headers import Headers
 from ..wire.idl import Message, Protocol, Slot
@@ -40,6 +40,9 @@ class Dispatch:
     :param protocol: the service's protocol.
     :param calls: handlers of calls, by slot name; an exception becomes the error answered.
     :param streams: handlers of streams, by slot name.
+
+    A handler that finds its arguments malformed raises `InvalidArguments` before it does anything: that is the caller's
+    breach of the protocol, and ends its connection as one found by the session does.
     """
 
     _log = Logger()
@@ -70,6 +73,8 @@ class Dispatch:
             return
         try:
             stream(channel, headers, *args)
+        except InvalidArguments as error:
+            self._malformed(channel, error)
         except CocaineError as error:
             channel.abandon()
             channel.fail(error)
@@ -80,6 +85,9 @@ class Dispatch:
     def _call(self, call: Call, channel: Channel, headers: Headers, args: tuple[Any, ...]) -> None:
         try:
             answer = call(headers, *args)
+        except InvalidArguments as error:
+            self._malformed(channel, error)
+            return
         except CocaineError as error:
             channel.fail(error)
             return
@@ -89,6 +97,15 @@ class Dispatch:
         waiting = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
         waiting.addCallbacks(channel.value, self._failed, errbackArgs=(channel,))
         waiting.addErrback(self._unanswerable, channel)
+
+    def _malformed(self, channel: Channel, error: InvalidArguments) -> None:
+        connection = channel.session.connection
+        self._log.info(
+            "{peer} called {slot} with malformed arguments: {reason}",
+            peer=connection.peer, slot=channel.slot.name, reason=error.reason,
+        )  # fmt: skip
+        channel.abandon()
+        connection.close()
 
     def _failed(self, failure: Failure, channel: Channel) -> None:
         error = failure.value

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import CocaineError, InvalidArguments
 from ..wire.headers import Headers
-from ..wire.idl import CHUNK, ERROR, Message, Slot
+from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, is_error
 
 
@@ -25,9 +25,10 @@ class Relay:
     :param finished: called once with the relay at the end.
     :param lost: makes the error that ``near`` gets when ``far`` is lost, out of the connection's own.
     :ivar answered: ``far`` has sent something.
+    :ivar deserted: ``near`` was lost before the end.
     """
 
-    __slots__ = ("_finished", "_lost", "answered", "far", "near")
+    __slots__ = ("_finished", "_lost", "answered", "deserted", "far", "near")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Relay:
         self.near = near
         self.far = far
         self.answered = False
+        self.deserted = False
         self._finished: Callable[[Relay], None] | None = finished
         self._lost = lost
         near.receiver = far.receiver = self
@@ -49,12 +51,15 @@ class Relay:
             sink = self.far
         else:
             sink = near
-            self.answered = True
+            if message is not CREDIT:
+                self.answered = True
         if message is CHUNK:
             if not args or args[0].__class__ is not bytes:
                 self._malformed(channel)
                 return
             sink.forward(CHUNK, args)
+        elif message is CREDIT:
+            sink.credit(args[0])
         else:
             if message is ERROR and not is_error(args):
                 self._malformed(channel)
@@ -67,7 +72,8 @@ class Relay:
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self.near:
-            self.far.fail(reason)
+            self.deserted = True
+            self.far.cancel(reason)
         else:
             self.near.fail(self._lost(reason))
         self._end()
@@ -75,7 +81,7 @@ class Relay:
     def stop(self, near: CocaineError, far: CocaineError) -> None:
         """Cut it: each peer that still waits gets its error, whatever comes later is dropped."""
         if self._finished is not None:
-            self.far.fail(far)
+            self.far.cancel(far)
             self.near.fail(near)
             self._end()
 

@@ -216,7 +216,7 @@ class End:
             self._producer.stopProducing()
             self._producer = None
         self._unsent.clear()
-        self.protocol.connectionLost(Failure(reason))  # type: ignore[no-untyped-call]
+        self.protocol.connectionLost(Failure(reason))
 
 
 class ConnectionPair:
@@ -250,7 +250,7 @@ class ConnectionPair:
         self.near_end.peer, self.far_end.peer = self.far_end, self.near_end
         for end, connection in ((self.near_end, self.near), (self.far_end, self.far)):
             end.protocol = connection
-            connection.makeConnection(end)  # type: ignore[no-untyped-call]
+            connection.makeConnection(end)
 
     def settle(self) -> None:
         """End the current turn: what was said goes out on the wire, and nothing arrives."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CocaineError, LocalProtocolError, UndecodableError, from_wire
 from .headers import Headers
-from .idl import CHOKE, CHUNK, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
+from .idl import CHOKE, CHUNK, CREDIT, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
 
 if TYPE_CHECKING:
     from .session import Session
@@ -111,6 +111,18 @@ class Channel:
         elif self.sending:
             self.send("error", error.pair, error.reason)
 
+    def cancel(self, error: CocaineError) -> None:
+        """
+        Want nothing more of a call of ours, and say so as far as the protocol lets us.
+
+        A request that is still being sent ends with the error. One that is complete is revoked, if the peer knows how
+        (runtimes of 0.12.3 and workers of others do not); otherwise it is left alone.
+        """
+        if self.sending:
+            self.fail(error)
+        elif self.receiving:
+            self.session.revoke(self, error)
+
     def send(self, name: str, *args: Any) -> None:
         """
         Any message by its name in the graph.
@@ -133,6 +145,11 @@ class Channel:
                 self.sending = following
                 if not following and not self.receiving:
                     self.session.forget(self)
+
+    def credit(self, size: int) -> None:
+        """Let so many more bytes be on their way to us; only to peers that have agreed on it."""
+        if self.sending or self.receiving:
+            self.session.emit(self.number, CREDIT.id, (size,), self.tail)
 
     def _finish(self, message: Message, args: tuple[Any, ...]) -> None:
         self.session.emit(self.number, message.id, args, self.tail)

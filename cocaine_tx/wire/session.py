@@ -28,7 +28,7 @@ from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
 from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack, pack_headers, undecodable
 from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, without_trace
-from .idl import STREAMING, VOID, Message, Slot
+from .idl import CREDIT, STREAMING, VOID, Message, Slot
 
 Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
 
@@ -60,12 +60,13 @@ class Session:
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
     :ivar ended: nothing can be opened any more; set by the connection that closes.
+    :ivar revocation: the peer's word for taking a call back, if it has one.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
         "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_out", "_root", "_strangers", "_tail",
-        "broken", "congested", "connection", "ended", "wake",
+        "broken", "congested", "connection", "ended", "revocation", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Session:
         self.broken: RemoteProtocolError | None = None
         self.congested = False
         self.ended = False
+        self.revocation: Slot | None = None
         self.connection: Any = None
 
     def __len__(self) -> int:
@@ -125,7 +127,8 @@ class Session:
                     continue
                 message = channel.receiving.get(kind)
                 if message is None:
-                    self._stray(channel, kind)
+                    if self._stray(channel, kind, args):
+                        events.append((channel, CREDIT, args, headers))
                     continue
                 following = message.next
                 if following is not channel.receiving:
@@ -144,6 +147,9 @@ class Session:
 
     def _opened(self, number: int, kind: int, args: tuple[Any, ...], headers: Headers) -> Event | None:
         """The first frame of a channel; None when it needs no event."""
+        if kind == CREDIT.id and number <= self._last:
+            # The stream ended while the credit was on its way.
+            return None
         if number <= self._last or number < 1:
             if self._strangers is Strangers.IGNORED:
                 return None
@@ -189,14 +195,17 @@ class Session:
             channel.sending = channel.receiving = VOID
         return _Acknowledged(channel, from_wire(pair[0], pair[1]))
 
-    def _stray(self, channel: Channel, kind: int) -> None:
-        """A frame that does not fit the channel's state."""
+    def _stray(self, channel: Channel, kind: int, args: tuple[Any, ...]) -> bool:
+        """A frame that does not fit the channel's state; True for a credit, which fits any."""
+        if kind == CREDIT.id and args and args[0].__class__ is int and args[0] >= 0:
+            return True
         if channel.receiving or self._strangers is Strangers.REVOKED:
             raise (
                 DispatchError(f"message {kind} does not belong to {channel.slot.name}")
                 if channel.receiving
                 else RevokedChannel(f"channel {channel.number} has ended")
             )
+        return False
 
     def open(self, slot: Slot, args: tuple[Any, ...], receiver: Receiver, headers: Headers = ()) -> Channel:
         """
@@ -222,6 +231,11 @@ class Session:
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return channel
+
+    def revoke(self, channel: Channel, error: CocaineError) -> None:
+        """Take a call of ours back; nothing, where the peer has no word for it. Channels call this."""
+        if self.revocation is not None and not self.ended:
+            self.open(self.revocation, (channel.number, error.pair), NOBODY)
 
     def emit(self, number: int, kind: int, args: tuple[Any, ...], tail: bytes) -> None:
         """Append one frame to what is to be sent. Channels call this."""

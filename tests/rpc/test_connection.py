@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import ConnectionGone, InvalidArguments
-from cocaine_tx.rpc.connection import LINGER, STALL
+from cocaine_tx.rpc.connection import FIRST_PROBE, NOTHING, PROBE, STALL
 from cocaine_tx.rpc.outlet import SLICE
 from cocaine_tx.testing.pair import ConnectionPair, Recorder
 from cocaine_tx.wire.frames import pack
@@ -406,25 +406,37 @@ class HalfCloseTests(SynchronousTestCase):
         pair.pump()
         self.assertTrue(pair.far.gone)
 
-    def test_never_answered(self) -> None:
-        """Such a connection has a deadline, since its client may as well be gone."""
+    def test_probed(self) -> None:
+        """A client that says no more is asked, in words it ignores, whether it still listens; then it is answered."""
         pair = self.pair()
         pair.near.session.open(INFO, (), self.heard)
         pair.settle()
         pair.near_end.loseWriteConnection()
         pair.pump()
-        pair.clock.advance(LINGER)
+        for pause in (FIRST_PROBE, PROBE, PROBE):
+            pair.clock.advance(pause)
+            pair.pump()
+        self.assertFalse(pair.far.gone)
+        self.assertEqual(self.heard.told, [])
+        self.service.channels[1].value(())
         pair.pump()
+        self.assertEqual(self.heard.told, [(1, "value", ())])
         self.assertTrue(pair.far.gone)
         self.assertEqual(pair.clock.getDelayedCalls(), [])
 
+    def test_nothing(self) -> None:
+        """The words that find out are a whole frame of no channel's."""
+        self.assertEqual(NOTHING, b"\x94\x00\x00\x90\x90")
+
     def test_client_gone(self) -> None:
-        """When the client turns out to be gone altogether, answering it ends the connection."""
+        """A client that has gone altogether is found out soon, and nobody works for it any longer."""
         pair = self.pair()
         pair.near.session.open(INFO, (), self.heard)
+        pair.pump()
+        self.service.channels[1].receiver = self.service
         pair.near.close()
         pair.pump()
-        self.service.channels[1].value(())
+        pair.clock.advance(FIRST_PROBE)
         pair.pump()
         self.assertTrue(pair.far.gone)
-        self.assertEqual(self.service.told, [(1, "info", ())])
+        self.assertEqual(self.service.told, [(1, "info", ()), (1, "lost", (5, 2))])

@@ -1,0 +1,248 @@
+"""
+What the node, the locator and the gateway daemon share: the locator, the services around it and their ports.
+
+Read `Runtime.start` from top to bottom: it is the list of parts and their order.
+
+Source: reference ``node-engine.md`` sections 1.4 and 1.6.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from ..errors import CocaineError, ConfigError, PublishError
+from ..interfaces import Endpoint, IStorage, Publication, ServiceInfo
+from ..locator.directory import Directory
+from ..locator.service import LocatorService
+from ..logs.service import LoggingService
+from ..rpc.client import Dialer
+from ..rpc.dispatch import Dispatch, Hospitality, ServiceFactory
+from ..rpc.turn import Turn
+from ..storage.files import FileStorage
+from ..storage.service import StorageService
+from ..wire.frames import Limits
+from . import settings
+from .ports import Ports
+
+#: Threads for disk work; one is busy with the storage, the others unpack archives.
+THREADS = 8
+
+
+class Runtime:
+    """
+    A locator and the services of one process.
+
+    :ivar turn: ``dialer``, ``storage``, ``locator``: parts that rooms are given.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, config: settings.Runtime) -> None:
+        self.reactor = reactor
+        self.config = config
+        self.uuid = config.uuid or str(uuid.uuid4())
+        self.turn = Turn(reactor)
+        self.limits = Limits(
+            frame=config.limits.frame_size, headers=config.limits.header_size, channels=config.limits.channels
+        )
+        self.dialer = Dialer(reactor, self.turn, self.limits)
+        self.threads = ThreadPool(0, THREADS, "disk")
+        self.storage: IStorage = self._storage(config.storages["core"])
+        self.directory = Directory(config.locator.restrict)
+        self.locator: LocatorService | None = None
+        self._hospitality = Hospitality(self.turn, reactor, self.limits, config.limits.connections)
+        self._ports = Ports(config.network.pinned, config.network.shared)
+        self._addresses: tuple[str, ...] = (config.network.endpoint,)
+        self._publications: list[Publication] = []
+        self._factories: list[ServiceFactory] = []
+
+    def _storage(self, component: settings.Component) -> IStorage:
+        if component.type != "files":
+            raise ConfigError(f"storages.core.type: {component.type!r} is not built in; use 'files'")
+        path = component.args.get("path")
+        if not isinstance(path, str) or not path:
+            raise ConfigError("storages.core.args.path: name the folder that holds the objects")
+        return FileStorage(self.reactor, path, self.threads)
+
+    async def start(self, locator: Callable[[Runtime], LocatorService]) -> None:
+        """
+        Bring the common services up.
+
+        :param locator: makes the locator, since a gateway's has more parts.
+        :raises CocaineError: with a reason for the operator.
+        """
+        os.makedirs(self.config.runtime, mode=0o755, exist_ok=True)
+        self.threads.start()
+        if isinstance(self.storage, FileStorage):
+            await self.storage.opened
+        await self._find_addresses()
+        self.locator = locator(self)
+        await self.locator.start()
+        self.keep(await self.publish("locator", self.locator.dispatch))
+        if self.config.logging is not None:
+            self.keep(await self.publish("logging", LoggingService(self.config.verbosity).dispatch))
+        if self.config.storage is not None:
+            self.keep(await self.publish("storage", StorageService(self.storage).dispatch))
+
+    async def _find_addresses(self) -> None:
+        """What others are told when we bind to everything: the addresses of our host name (in a thread: DNS waits)."""
+        network = self.config.network
+        if network.endpoint not in ("::", "0.0.0.0"):
+            return
+
+        def look_up() -> tuple[str, ...]:
+            name = network.hostname or socket.gethostname()
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+        try:
+            self._addresses = await deferToThreadPool(self.reactor, self.threads, look_up)
+        except OSError as problem:
+            raise ConfigError(
+                f"network.hostname: cannot be resolved ({problem}); give a name or an address"
+            ) from problem
+
+    def endpoints(self) -> list[Endpoint]:
+        """Where our locator answers, for announcements and for workers."""
+        info = self.directory.find("locator")
+        return list(info.endpoints) if info is not None else []
+
+    def locators(self) -> str:
+        """The same as one word of a command line."""
+        return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.endpoints())
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What others are told of this host."""
+        return self._addresses
+
+    def open(self, name: str, dispatch: Dispatch) -> Publication:
+        """
+        Open a port for a service that the locator does not list.
+
+        Withdrawing closes the port; clients that are connected stay.
+
+        :raises PublishError: the port cannot be had.
+        """
+        factory = ServiceFactory(dispatch, self._hospitality)
+        number = self._ports.take(name)
+        try:
+            port = self.reactor.listenTCP(number, factory, interface=self.config.network.endpoint, backlog=1024)
+        except CannotListenError as problem:
+            self._ports.release(name)
+            raise PublishError(
+                f"network.pinned.{name}: port {number} cannot be had: {problem.socketError}"
+            ) from problem
+        endpoints = tuple((address, port.getHost().port) for address in self._addresses)
+        self._factories.append(factory)
+
+        def withdraw() -> Deferred[None]:
+            self._ports.release(name)
+            if not factory.connections:
+                self._factories.remove(factory)
+            return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+
+        info = ServiceInfo(endpoints, dispatch.protocol.version, dispatch.protocol.graph())
+        return Publication(name, info, withdraw)
+
+    async def publish(self, name: str, dispatch: Dispatch) -> Publication:
+        """
+        Open a port for a service and offer it.
+
+        :raises PublishError: the port cannot be had.
+        :raises InvalidArgument: the name is taken.
+        """
+        assert self.locator is not None
+        opened = self.open(name, dispatch)
+        try:
+            remove = self.locator.publish(name, opened.info)
+        except CocaineError:
+            await opened.withdraw()
+            raise
+
+        def withdraw() -> Deferred[None]:
+            remove()
+            return opened.withdraw()
+
+        return Publication(name, opened.info, withdraw)
+
+    def keep(self, publication: Publication) -> None:
+        """Withdraw this one too, at the end."""
+        self._publications.append(publication)
+
+    async def stop(self) -> None:
+        """Withdraw everything, say what was said, close."""
+        if self.locator is not None:
+            self.locator.stop()
+        await DeferredList([publication.withdraw() for publication in self._publications], consumeErrors=True)
+        for factory in self._factories:
+            factory.close_all()
+        if isinstance(self.storage, FileStorage) and self.threads.started:
+            await self.storage.close()
+        if self.threads.started:
+            self.threads.stop()
+
+
+class DaemonService(Service):
+    """
+    A daemon as twistd runs it.
+
+    :param start: brings it up; an error becomes one line on stderr and exit status 1.
+    :param stop: takes it down in good order.
+    """
+
+    _log = Logger()
+
+    def __init__(self, name: str, reactor: Any, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
+        self.name = name
+        self._reactor = reactor
+        self._start = start
+        self._stop = stop
+        self.started: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        self.started = Deferred.fromCoroutine(self._start())
+        self.started.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, CocaineError):
+            reason = error.reason
+        else:
+            self._log.failure("{name} cannot start", failure, name=self.name)
+            reason = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"{self.name}: {reason}\n")
+        sys.stderr.flush()
+        # twistd has no way to give an exit status from within; everything else has been shut down by then.
+        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+
+def refuse(name: str, problem: CocaineError) -> SystemExit:
+    """The end of a start that never began: one line on stderr, exit status 1."""
+    return SystemExit(f"{name}: {problem.reason}")
+
+
+__all__ = ["DaemonService", "Runtime", "refuse"]

@@ -1,0 +1,118 @@
+"""
+``twistd cocaine-node``: services, locator and apps in one process.
+
+`makeService` is the wiring diagram; `Node.start` is the order in which parts come up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+from ..errors import CocaineError, ComponentNotFound
+from ..interfaces import IIsolate
+from ..isolate.process import ProcessIsolate
+from ..node.app import Surroundings
+from ..node.service import NodeService
+from . import settings
+from .document import read
+from .house import DaemonService, Runtime, refuse
+from .neighbours import Neighbours
+from .runtime_reader import Role, runtime_settings
+
+#: Names that are services of the runtime in every configuration, so that no app may take one.
+CORE = frozenset({"locator", "node", "storage", "logging"})
+
+
+class Options(usage.Options):
+    """Everything else is in the file."""
+
+    optParameters = [["config", "c", None, "YAML file, or an original cocaine-runtime JSON file"]]
+
+
+class Node:
+    """
+    The parts of a node daemon.
+
+    :ivar service: the apps; None before the start.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, config: settings.Runtime) -> None:
+        self.runtime = Runtime(reactor, config)
+        self.neighbours = Neighbours(self.runtime)
+        self.service: NodeService | None = None
+
+    def _isolate(self, type: str, args: Mapping[str, Any]) -> IIsolate:
+        if type not in ("process", "legacy_process"):
+            raise ComponentNotFound(f"isolate.type: {type!r} is not known here; use 'process'")
+        runtime = self.runtime
+        return ProcessIsolate(
+            runtime.reactor, runtime.threads, runtime.storage, runtime.config.spool, args, _environment(os.environ)
+        )
+
+    async def start(self) -> None:
+        """Common services, then the node's own, then the runlist's apps."""
+        runtime = self.runtime
+        for warning in runtime.config.warnings:
+            self._log.warn("{warning}", warning=warning)
+        await runtime.start(self.neighbours.locator)
+        await self._isolate("process", {}).sweep()
+        self.service = NodeService(
+            Surroundings(
+                reactor=runtime.reactor,
+                turn=runtime.turn,
+                limits=runtime.limits,
+                storage=runtime.storage,
+                isolate=self._isolate,
+                publish=lambda name, dispatch: Deferred.fromCoroutine(runtime.publish(name, dispatch)),
+                locators=runtime.locators,
+                runtime=runtime.config.runtime,
+                taken=CORE,
+            )
+        )
+        runtime.keep(await runtime.publish("node", self.service.dispatch))
+        if runtime.config.runlist is not None:
+            await self.service.run_list(runtime.config.runlist)
+        await self.neighbours.start()
+        self._log.info("node {uuid} is up, locator at {where}", uuid=runtime.uuid, where=runtime.locators())
+
+    async def stop(self) -> None:
+        """Drain the apps, then everything else."""
+        await self.neighbours.stop()
+        if self.service is not None:
+            await self.service.drain()
+        await self.runtime.stop()
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """
+    What workers may inherit of our own environment, for programs that begin with ``#!/usr/bin/env python3``.
+
+    They find the Python that runs this daemon first, and with it the worker SDK, also when nobody has activated its
+    virtual environment; and they run in another folder, so relative paths would mean something else there.
+    """
+    paths = [os.path.abspath(path) for path in own.get("PYTHONPATH", "").split(os.pathsep) if path]
+    found = dict(own) | {"PATH": os.pathsep.join((os.path.dirname(sys.executable), own.get("PATH", os.defpath)))}
+    if paths:
+        found["PYTHONPATH"] = os.pathsep.join(paths)
+    return found
+
+
+def makeService(options: Mapping[str, Any]) -> IService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    try:
+        node = Node(reactor, runtime_settings(read(options["config"], os.environ), Role.NODE))
+    except CocaineError as problem:
+        raise refuse("cocaine-node", problem) from problem
+    return DaemonService("cocaine-node", reactor, node.start, node.stop)

@@ -1,0 +1,102 @@
+"""
+Deadlines of many requests on one timer.
+
+A timer for each request would cost more than the request, and most are cancelled long before. Requests stand in
+bins by the time at which they are over, rounded up by at most a 64th of the time they were given; one timer waits for
+the next bin. Entering and leaving cost a set operation each, and an emptied bin leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from math import ceil, frexp
+from typing import Generic, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+T = TypeVar("T")
+
+#: Seconds; no bin is finer.
+FINEST = 1 / 64
+
+
+def grain(given: float) -> float:
+    """
+    How wide the bins are for items that were given so many seconds.
+
+    The largest power of two below a 64th of it: few bins exist at once, however many items.
+    """
+    return max(FINEST, 2.0 ** (frexp(given)[1] - 7))
+
+
+class Deadlines(Generic[T]):
+    """
+    Who is over when.
+
+    :param clock: tells the time and wakes us.
+    :param over: called with each item whose time has come; it has left by then.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, over: Callable[[T], None]) -> None:
+        self._clock = clock
+        self._over = over
+        self._bins: dict[float, set[T]] = {}
+        self._order: list[float] = []
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._bins.values()))
+
+    def enter(self, item: T, deadline: float, width: float) -> float:
+        """
+        :param deadline: the clock's time at which the item is over.
+        :param width: of its bin, from `grain`.
+        :return: the bin, to `leave` with.
+        """
+        when = ceil(deadline / width) * width
+        found = self._bins.get(when)
+        if found is None:
+            self._bins[when] = {item}
+            heappush(self._order, when)
+            if self._order[0] == when:
+                self._wait()
+        else:
+            found.add(item)
+        return when
+
+    def leave(self, item: T, when: float) -> None:
+        """The item has ended before its time."""
+        found = self._bins.get(when)
+        if found is not None:
+            found.discard(item)
+
+    def stop(self) -> None:
+        """Forget everything."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        self._bins.clear()
+        self._order.clear()
+
+    def _wait(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._order:
+            pause = max(0.0, self._order[0] - self._clock.seconds())
+            self._timer = self._clock.callLater(pause, self._due)
+
+    def _due(self) -> None:
+        now = self._clock.seconds()
+        while self._order and self._order[0] <= now:
+            for item in self._bins.pop(heappop(self._order), ()):
+                try:
+                    self._over(item)
+                except Exception:
+                    # One item's fault must not cost the others their deadlines.
+                    self._log.failure("a deadline could not be carried out")
+        self._wait()

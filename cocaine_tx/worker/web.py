@@ -1,0 +1,269 @@
+"""
+HTTP for handlers: requests unpacked, answers packed.
+
+`http` wraps a handler that is then given an `HttpRequest` and an `HttpResponse`. A body that comes in pieces (an
+upload passed on as it arrives) is read with ``async for``; a small one is there as ``request.body``.
+
+Source: reference ``http-tools-sdk.md`` section 0.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ..errors import WORKER, LocalProtocolError
+from ..wire.headers import Trace
+from ..wire.http import pack_head, unpack_request
+from .blocking import BlockingRequest, BlockingResponse
+from .request import BODY_LIMIT, Request
+from .response import Response
+from .running import Handler, Kind
+
+#: A map or pairs; values may be numbers.
+HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHandler:
+    """
+    A handler that speaks HTTP; `Worker.on` knows what to do with it.
+
+    :ivar run: how it must be run, or None for how it looks.
+    """
+
+    handler: Handler
+    run: Kind | None = None
+
+
+def http(handler: Handler) -> HttpHandler:
+    """
+    Let a handler speak HTTP::
+
+        @worker.on("http")
+        @http
+        async def hello(request, response):
+            response.write_head(200, [("Content-Type", "text/plain")])
+            response.write(b"hello")
+    """
+    return HttpHandler(handler)
+
+
+class HttpHeaders:
+    """A request's headers as text (latin-1), in their order; names are found whatever their case."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self.pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first value of that name."""
+        wanted = name.lower()
+        for key, value in self.pairs:
+            if key.lower() == wanted:
+                return value
+        return default
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of that name."""
+        wanted = name.lower()
+        return [value for key, value in self.pairs if key.lower() == wanted]
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"HttpHeaders({self.pairs!r})"
+
+
+class HttpRequest:
+    """
+    An HTTP request.
+
+    :ivar method: such as ``"GET"``.
+    :ivar uri: path and query as the proxy passed them.
+    :ivar version: ``"1.0"`` or ``"1.1"``.
+    :ivar body: what came with the head: all of it, unless the body is streamed.
+    :ivar raw: the event underneath.
+    :raises HttpFormatError: the first chunk is not a request.
+    """
+
+    __slots__ = ("_headers", "_pairs", "_taken", "body", "method", "raw", "uri", "version")
+
+    def __init__(self, raw: Request) -> None:
+        method, uri, version, self._pairs, self.body = unpack_request(raw.pop())
+        self.method = method.decode("latin-1")
+        self.uri = uri.decode("latin-1")
+        self.version = version.decode("latin-1")
+        self.raw = raw
+        self._headers: HttpHeaders | None = None
+        self._taken = not self.body
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.uri} on {self.raw!r}>"
+
+    #: What a blocking handler gets instead; set below.
+    blocking: type[BlockingHttpRequest]
+
+    @property
+    def headers(self) -> HttpHeaders:
+        """The HTTP headers."""
+        if self._headers is None:
+            self._headers = HttpHeaders(self._pairs)
+        return self._headers
+
+    @property
+    def path(self) -> str:
+        """The address without its query."""
+        return self.uri.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark, as it came."""
+        return self.uri.partition("?")[2]
+
+    @property
+    def event(self) -> str:
+        """The event's name."""
+        return self.raw.event
+
+    @property
+    def trace(self) -> Trace | None:
+        """The ids of the client's request."""
+        return self.raw.trace
+
+    @property
+    def deadline(self) -> float | None:
+        """When the client stops waiting, in the reactor's seconds."""
+        return self.raw.deadline
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until then."""
+        return self.raw.remaining
+
+    def read(self) -> Awaitable[bytes | None]:
+        """The next piece of the body, beginning with `body`; None after the last. Fails as `Request.read` does."""
+        if not self._taken:
+            self._taken = True
+            first: Deferred[bytes | None] = Deferred()
+            first.callback(self.body)
+            return first
+        return self.raw.read()
+
+    def read_all(self, limit: int = BODY_LIMIT) -> Awaitable[bytes]:
+        """The whole body, joined. Fails with `Overloaded` when there are more than ``limit`` bytes."""
+        if not self._taken:
+            self._taken = True
+            self.raw.push_back(self.body)
+        return self.raw.body(limit)
+
+    def __aiter__(self) -> HttpRequest:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self.read()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+
+class HttpResponse:
+    """
+    The answer to an HTTP request: one head, any pieces of body, one end.
+
+    A body without a head gets ``200``; so does a handler that returns without a word.
+    """
+
+    __slots__ = ("headed", "raw")
+
+    def __init__(self, raw: Response) -> None:
+        self.raw = raw
+        self.headed = False
+
+    #: What a blocking handler gets instead; set below.
+    blocking: type[BlockingHttpResponse]
+
+    @property
+    def closed(self) -> bool:
+        """Nothing more can be said."""
+        return self.raw.closed
+
+    def write_head(self, status: int, headers: HeadersLike = ()) -> Awaitable[None]:
+        """
+        Status and headers: pairs, or a map.
+
+        :raises LocalProtocolError: there has been a head already.
+        :raises HttpFormatError: HTTP cannot carry them.
+        """
+        if self.headed:
+            raise LocalProtocolError("the head of the response has been written already")
+        head = pack_head(status, headers)  # type: ignore[arg-type]
+        self.headed = True
+        return self.raw.write(head)
+
+    def write(self, data: bytes | str) -> Awaitable[None]:
+        """A piece of the body; see `Response.write`."""
+        if not self.headed:
+            self.write_head(200)
+        return self.raw.write(data)
+
+    def close(self) -> None:
+        """The regular end."""
+        if not self.headed and not self.raw.closed:
+            self.write_head(200)
+        self.raw.close()
+
+    def error(self, code: int, reason: str, category: int = WORKER) -> None:
+        """The irregular end: the proxy answers 500, or breaks off when the head has been sent."""
+        self.raw.error(code, reason, category)
+
+
+class BlockingHttpRequest(BlockingRequest[HttpRequest]):
+    """`HttpRequest` for a thread."""
+
+    def __init__(self, request: HttpRequest, calls: Any) -> None:
+        super().__init__(request, calls)
+        self.method = request.method
+        self.uri = request.uri
+        self.path = request.path
+        self.query = request.query
+        self.version = request.version
+        self.body = request.body  # type: ignore[assignment,method-assign]
+
+    def read_all(self, limit: int = BODY_LIMIT) -> bytes:
+        """The whole body, joined."""
+        return self._calls.wait(self._request.read_all, limit)  # type: ignore[no-any-return]
+
+
+class BlockingHttpResponse(BlockingResponse[HttpResponse]):
+    """`HttpResponse` for a thread."""
+
+    def write_head(self, status: int, headers: HeadersLike = ()) -> None:
+        """Status and headers."""
+        self._calls.wait(self._response.write_head, status, headers)
+
+
+HttpRequest.blocking = BlockingHttpRequest
+HttpResponse.blocking = BlockingHttpResponse
+
+
+def adapt(request: Request, response: Response) -> tuple[HttpRequest, HttpResponse]:
+    """The HTTP faces of an event whose first chunk is there."""
+    return HttpRequest(request), HttpResponse(response)

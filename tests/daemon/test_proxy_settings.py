@@ -1,0 +1,62 @@
+"""What operators write in the proxy's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from cocaine_tx.daemon.document import parse
+from cocaine_tx.daemon.proxy_settings import AccessLog, HttpLimits, Pool, Proxy, Retry, Timeouts, proxy_settings
+from cocaine_tx.daemon.settings import Limits
+from cocaine_tx.errors import ConfigError
+
+
+def settings(text: str) -> Proxy:
+    return proxy_settings(parse(text, "/etc/c/proxy.yaml", {}))
+
+
+class ProxySettingsTests(SynchronousTestCase):
+    def test_single_keys(self) -> None:
+        """Each key changes what it names and nothing else."""
+        self.assertEqual(settings(""), Proxy())
+        for text, expected in (
+            ("endpoints: [a, b]", {"endpoints": ("a", "b")}),
+            ("endpoints: 'unix:/x'", {"endpoints": ("unix:/x",)}),
+            ("operations: 'tcp:8081'", {"operations": "tcp:8081"}),
+            ("locators: 'a, b:2'", {"locators": (("a", 10053), ("b", 2))}),
+            ("locators: ['[::1]:2']", {"locators": (("::1", 2),)}),
+            ("processes: 0", {"processes": 0}),
+            ("request-header: X-R", {"request_header": "X-R"}),
+            ("mapped-headers: [X-A]", {"mapped_headers": ("X-A",)}),
+            ("host-suffix: a.b", {"host_suffix": "a.b"}),
+            ("tracing: {chance: 0.5}", {"tracing_chance": 0.5}),
+            ("json-rpc: {services: [storage]}", {"jsonrpc": ("storage",)}),
+            ("timeouts: {chunk: 3, apps: {a: 1, b: {e: 2, '': 3}}}",
+             {"timeouts": Timeouts(chunk=3.0, apps={"a": {"": 1.0}, "b": {"e": 2.0, "": 3.0}})}),
+            ("pool: {size: 9, services: {a: 20}}", {"pool": Pool(9, services={"a": 20})}),
+            ("retry: {queue-full-status: 500}", {"retry": Retry(queue_full_status=500)}),
+            ("limits: {body: 0}", {"limits": HttpLimits(body=0)}),
+            ("access-log: {format: json, file: log/a}", {"access_log": AccessLog("json", "/etc/c/log/a")}),
+            ("wire: {connect-timeout: 1}", {"wire": Limits(connect_timeout=1.0)}),
+        ):  # fmt: skip
+            self.assertEqual(settings(text), dataclasses.replace(Proxy(), **expected), text)
+
+    def test_complaints(self) -> None:
+        """What cannot be used is refused in one line with the file, the key and the mend."""
+        for text, words in (
+            ("endpoints: []", "endpoints: give at least one endpoint such as tcp:8080:interface=127.0.0.1, not a list"),
+            ("locators: ['a:b']", "locators: give host:port, not 'a:b'"),
+            ("locators: ['a:0']", "locators: give host:port, not 'a:0'"),
+            ("retry: {queue-full-status: 200}", "retry.queue-full-status: give 503 or 500, not 200"),
+            ("timeouts: {apps: {a: x}}", "timeouts.apps.a: give a number from 0.001 up, not 'x'"),
+            ("timeouts: {apps: {a: {e: 0}}}", "timeouts.apps.a.e: give a number from 0.001 up, not 0"),
+            ("tracing: {chance: 101}", "tracing.chance: give a number from 0 to 100, not 101"),
+        ):
+            error = self.assertRaises(ConfigError, settings, text)
+            self.assertEqual(error.reason, f"/etc/c/proxy.yaml: {words}")
+
+    def test_not_a_proxy_file(self) -> None:
+        """The runtime's own file is not taken for the proxy's."""
+        document = parse('{"version": 4}', "cocaine.conf", {})
+        self.assertIn("a YAML file of its own", self.assertRaises(ConfigError, proxy_settings, document).reason)

@@ -1,0 +1,56 @@
+"""The manual's tables say what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.docs import tables
+
+
+class TablesTests(SynchronousTestCase):
+    """Tables as a reader of the manual sees them."""
+
+    def row(self, lines: list[str], *start: str) -> list[str]:
+        """The cells of the row that begins with these."""
+        rows = "\n".join(lines).split("   * - ")[1:]
+        cells = [[cell.strip() for cell in row.replace("\n     -", "\n     - ").split("\n     - ")] for row in rows]
+        return next(row for row in cells if row[: len(start)] == list(start))
+
+    def test_table(self) -> None:
+        """Each row becomes as many cells as there are headings, also when one is empty."""
+        self.assertEqual(
+            tables.list_table(("A", "B"), [("1", ""), ("2", "x")])[3:],
+            ["   * - A", "     - B", "   * - 1", "     -", "   * - 2", "     - x", ""],
+        )
+        self.assertRaises(ValueError, tables.list_table, ("A", "B"), [("1",)])
+
+    def test_services(self) -> None:
+        """A service's calls are shown with what they take and what comes back."""
+        lines = list(tables.services())
+        self.assertEqual(
+            self.row(lines, "0", "``resolve``"), ["0", "``resolve``", "raw, raw?", "nothing", "value or error"]
+        )
+        self.assertEqual(self.row(lines, "4", "``publish``")[3], "0 ``discard``")
+
+    def test_errors(self) -> None:
+        """An error is found by its pair, with what it means."""
+        self.assertEqual(
+            self.row(tables.error_pairs(), "10", "1"), ["10", "1", "503", "The locator knows no such service."]
+        )
+
+    def test_headers(self) -> None:
+        """Static headers keep their index; the reserved ones are not shown."""
+        lines = tables.static_headers()
+        self.assertEqual(self.row(lines, "80")[:3], ["80", "``trace_id``", "8 zero bytes"])
+        self.assertRaises(StopIteration, self.row, lines, "62")
+
+    def test_written_when_changed(self) -> None:
+        """An unchanged table keeps its file, so that the manual is not built again for nothing."""
+        folder = Path(self.mktemp())
+        tables.write(folder)
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        tables.write(folder)
+        self.assertEqual({path.name: path.stat().st_mtime_ns for path in folder.iterdir()}, before)
+        self.assertEqual(sorted(before), ["errors.txt", "headers.txt", "limits.txt", "services.txt"])
