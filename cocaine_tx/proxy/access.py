@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import gmtime, strftime
+from typing import NamedTuple
 
 from cocaine_tx.proxy.request import RequestHead
 
@@ -23,10 +23,9 @@ LIMIT = 8 * 2**20
 _UNSAFE = re.compile(r'[^ !#-\[\]-~]')
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """
-    One request that has ended.
+    One request that has ended. A tuple, since making one costs a fifth of a frozen dataclass.
 
     :ivar when: seconds since the epoch.
     :ivar seconds: from its head to the end of its answer.

@@ -14,7 +14,7 @@ from cocaine_tx.errors import AppStopped, CocaineError, Unreachable
 from cocaine_tx.proxy.retry import repeatable
 from cocaine_tx.proxy.upstream import Pool, Upstream
 from cocaine_tx.wire.headers import Headers
-from cocaine_tx.wire.idl import CHOKE, CHUNK, Message, Slot
+from cocaine_tx.wire.idl import CHOKE, CHUNK, CREDIT, Message, Slot
 from cocaine_tx.wire.session import Channel, error_of
 
 if TYPE_CHECKING:
@@ -35,8 +35,21 @@ class Call:
     """
 
     __slots__ = (
-        "_channel", "_event", "_exchange", "_headers", "_held", "_packed", "_pool", "_seating", "_streamed", "_tried",
-        "_tries", "_upstream", "answered",
+        "_channel",
+        "_event",
+        "_exchange",
+        "_headers",
+        "_held",
+        "_packed",
+        "_pool",
+        "_seating",
+        "_streamed",
+        "_taken",
+        "_tried",
+        "_tries",
+        "_upstream",
+        "_window",
+        "answered",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, event: str, headers: Headers, packed: bytes) -> None:
@@ -52,6 +65,8 @@ class Call:
         self._seating = True
         self._streamed = False
         self._held = False
+        self._window = 0
+        self._taken = 0
         self.answered = False
 
     def send(self) -> None:
@@ -72,15 +87,20 @@ class Call:
             return
         self._seating = False
         self._upstream = upstream
+        headers = self._headers
+        if upstream.windows:
+            door = self._exchange.http.door
+            self._window, self._taken = door.terms.buffer, 0
+            headers += door.window
         try:
-            channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=self._headers)
+            channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=headers)
         except CocaineError as problem:
             self._failed(Unreachable(problem.reason))
             return
         self._channel = channel
         channel.chunk(self._packed)
         if self._streamed:
-            self._exchange.opened(channel)
+            self._exchange.opened(channel, self._window)
         else:
             channel.choke()
 
@@ -96,8 +116,14 @@ class Call:
         if message is CHUNK:
             self.answered = True
             self._exchange.chunk(args)
+            if self._window and self._channel is not None and args:
+                self._taken += len(args[0])
+                if self._taken * 4 >= self._window and not self._slow:
+                    self._grant()
         elif message is CHOKE:
             self._exchange.close()
+        elif message is CREDIT:
+            self._exchange.credited(args[0])
         else:
             self._channel = None
             channel.choke()
@@ -128,30 +154,49 @@ class Call:
 
     # -- pressure
 
-    def press(self) -> None:
-        """The client is slow: nobody else shall wait with it."""
+    @property
+    def _slow(self) -> bool:
+        """So much waits for the client that the app gets no more credit for now."""
+        return self._exchange.http.waiting * 4 > self._window
+
+    def _grant(self) -> None:
+        taken, self._taken = self._taken, 0
+        if self._channel is not None and taken:
+            self._channel.credit(taken)
+
+    def press(self) -> bool:
+        """
+        Something waits for the client: see to it that nobody else waits with it.
+
+        :return: the app is kept from speaking; its silence is our doing.
+        """
         upstream = self._upstream
         if upstream is None or self._held:
-            return
-        self._pool.set_aside(upstream)
+            return self._held
+        if self._window:
+            # The app stops by itself for want of credit.
+            return self._slow
         http = self._exchange.http
+        limit = http.door.terms.buffer
+        if http.waiting <= limit:
+            return False
+        self._pool.set_aside(upstream)
         # Whoever shares the connection gets a chance to finish first.
-        if len(upstream.session) <= 1 or http.waiting > _SHARED * http.door.terms.buffer:
+        if len(upstream.session) <= 1 or http.waiting > _SHARED * limit:
             self._held = True
             upstream.connection.hold(self)
+        return self._held
 
     def relieve(self) -> bool:
         """The client has taken everything; whether the app was kept from speaking until now."""
+        if self._window:
+            self._grant()
+            return True
         if not self._held or self._upstream is None:
             return False
         self._held = False
         self._upstream.connection.release(self)
         return True
-
-    @property
-    def held(self) -> bool:
-        """The app is kept from speaking."""
-        return self._held
 
     # -- the end
 
@@ -169,11 +214,11 @@ class Call:
             self._seating = False
             self._pool.leave(self)
         channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.fail(error)
+        upstream = self._upstream
+        if channel is not None and upstream is not None:
+            channel.cancel(error)
             channel.abandon()
-            upstream = self._upstream
-            if upstream is not None and upstream.aside and len(upstream.session) <= 1:
+            if upstream.aside and len(upstream.session) <= 1:
                 upstream.remote.close()  # what it would still send is wanted by nobody
         self._let_go()
 

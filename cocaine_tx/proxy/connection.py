@@ -120,6 +120,11 @@ class HttpConnection(Protocol):
                     continue
             break
         self._telling = False
+        if self._exchange is None and self.half_closed and not self._closing:
+            for event in parser.eof():
+                self._refused(cast(Refused, event))
+            if not self._closing:
+                self._close()
         if self._closing or self._tunnel:
             return
         if self._exchange is None:
@@ -148,7 +153,7 @@ class HttpConnection(Protocol):
                 self._in_head = True
                 self._client_due = now + terms.head
                 self.expect(self._client_due, now)
-        elif self.half_closed or self.door.draining:
+        elif self.door.draining:
             self._close()
         elif self._client_due == inf:
             self._client_due = now + terms.keep_alive
@@ -178,15 +183,9 @@ class HttpConnection(Protocol):
             if self._exchange is not None:
                 self._exchange.tunnelled(b"")
         elif self._closing:
-            self._end()
-        elif self._exchange is not None and self._request_read:
-            return
-        else:
+            cast(Any, self.transport).loseConnection()
+        elif self._exchange is None or not self._request_read:
             self._told(self._parser.eof())
-            if self._exchange is not None and not self._closing:
-                self.abort()
-            elif not self._closing:
-                self._close()
 
     def writeConnectionLost(self) -> None:
         """We have said that we write no more."""
@@ -199,6 +198,11 @@ class HttpConnection(Protocol):
         if exchange is not None:
             exchange.deserted()
         self.door.left(self)
+
+    @property
+    def last_request(self) -> bool:
+        """No other request will be read behind the one being answered."""
+        return self.door.draining or (self.half_closed and not self._parser.waiting)
 
     @property
     def client(self) -> str:
@@ -261,7 +265,7 @@ class HttpConnection(Protocol):
         ending = exchange.answer.ending
         if ending is Ending.ABORT:
             self.abort()
-        elif ending is Ending.KEEP and not self.half_closed:
+        elif ending is Ending.KEEP:
             # What is left of the body is read and dropped; then comes the next request.
             if not self._telling:
                 self._told([])
@@ -372,9 +376,6 @@ class HttpConnection(Protocol):
         if self._holders:
             self._holders.clear()
             cast(Any, self.transport).resumeProducing()
-
-    def _end(self) -> None:
-        cast(Any, self.transport).loseConnection()
 
     def abort(self) -> None:
         """End the connection now, with a reset."""

@@ -54,8 +54,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_call", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status", "_until",
-        "_upload", "answer", "complete", "due", "error", "head", "http", "over",
+        "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status",
+        "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -71,11 +71,13 @@ class Exchange:
         self._pace = 0.0
         self._status = 0
         self._own: Failure | None = None
+        self._dropped = 0
         self._route: Route | None = None
         self._pool: Pool | None = None
         self._identity: Identity | None = None
         self._upload: Upload | None = None
         self._call: Call | None = None
+        self._wire: Headers = ()  # beside the deadline
         self._sent_before = http.sent
 
     # -- the request
@@ -108,24 +110,28 @@ class Exchange:
         for name, value in self.head.headers:
             if len(name) in lengths and (lower := name.lower()) in names:
                 noted[lower] = value
+                if lower in door.terms.mapped:
+                    self._wire += ((lower, value),)
         given = noted.get(door.terms.request_header)
-        self._identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
+        self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
+        if identity.headers:
+            self._wire += identity.headers
         if given is None:
             # Now the app can write the same id into its own log.
-            where.headers.append((door.request_header, self._identity.id))
+            where.headers.append((door.request_header, identity.id))
         return noted
-
-    def _wire_headers(self, deadline: Headers) -> Headers:
-        mapped = self.http.door.terms.mapped
-        traced: Headers = self._identity.headers if self._identity is not None else ()
-        named = tuple((lower, value) for name, value in self.head.headers if (lower := name.lower()) in mapped)
-        return traced + deadline + named if traced or named else deadline
 
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""
         self.http.door.meters.received += len(data)
-        if self._upload is not None and not self.over:
+        if self.over:
+            return
+        if self._upload is not None:
             self._upload.take(data)
+        elif self._own is not None:
+            self._dropped += len(data)
+            if self._dropped > self.http.door.terms.inline:
+                self.reply(self._own)
 
     def end(self) -> None:
         """The request is complete."""
@@ -147,7 +153,7 @@ class Exchange:
         """At the end of the request, unless the client had better not send the rest."""
         self._own = answer
         head = self.head
-        if head.expect_continue or head.length is None or head.length > self.http.door.terms.inline:
+        if head.expect_continue or (head.length or 0) > self.http.door.terms.inline:
             self.reply(answer)
 
     # -- to the app
@@ -171,7 +177,7 @@ class Exchange:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, self._wire_headers(deadline), packed)
+        self._call = call = Call(self, pool, where.event, deadline + self._wire if self._wire else deadline, packed)
         return call
 
     def _wait(self, now: float) -> None:
@@ -183,10 +189,15 @@ class Exchange:
         """Another try may still succeed."""
         return bool(self.http.door.clock.seconds() < self.due)
 
-    def opened(self, channel: Channel) -> None:
-        """The head has been sent; the rest can follow."""
+    def opened(self, channel: Channel, window: int) -> None:
+        """The head has been sent; the rest can follow, so many bytes before the app grants more (0: any number)."""
         if self._upload is not None:
-            self._upload.opened(channel)
+            self._upload.opened(channel, window)
+
+    def credited(self, size: int) -> None:
+        """The app takes more of the body."""
+        if self._upload is not None:
+            self._upload.credited(size)
 
     def tunnelled(self, data: bytes) -> None:
         """The client's bytes after a switch of protocols; empty: it sends no more."""
@@ -209,15 +220,13 @@ class Exchange:
             http.say(out)
         if answer.done:
             self._finish()
-        elif http.waiting > http.door.terms.buffer and self._call is not None:
-            self._call.press()
-            if self._call.held:
-                self.due = self._until
+        elif http.waiting and self._call is not None and self._call.press():
+            self.due = self._until
         return None
 
     def _head(self, packed: bytes) -> None:
         http, answer = self.http, self.answer
-        if http.door.draining or http.half_closed:
+        if http.last_request:
             answer.last()
         try:
             status, headers = unpack_head(packed)
@@ -291,7 +300,7 @@ class Exchange:
             return
         answer = self.answer
         if not answer.begun:
-            if not self.complete or self.http.half_closed or self.http.door.draining:
+            if not self.complete or self.http.last_request:
                 answer.last()
             self._status = own.status
             id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
@@ -327,6 +336,7 @@ class Exchange:
             meters.aborted += 1
         # Only names that lead somewhere are counted by name.
         known = app if self._call is not None and self._call.answered else ""
+        self._call = self._upload = None  # no cycle is left for the collector
         meters.answered(known, self._status, seconds, sent)
         if door.log.form is not None:
             id = identity.id if identity is not None else b"-"

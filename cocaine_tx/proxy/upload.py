@@ -43,7 +43,9 @@ class Upload:
     :ivar way: how it travels.
     """
 
-    __slots__ = ("_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_size", "way")
+    __slots__ = (
+        "_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_room", "_size", "way"
+    )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, head: RequestHead, limit: int) -> None:
         self._exchange = exchange
@@ -54,6 +56,7 @@ class Upload:
         self._size = 0
         self._ended = False
         self._continued = False
+        self._room: int | None = None
         self._channel: Channel | None = None
         self.way = Way.ASKING
 
@@ -111,7 +114,7 @@ class Upload:
         """Some of the body has arrived."""
         channel = self._channel
         if channel is not None:
-            channel.chunk(data)
+            self._pass_on(channel, data)
             if channel.session.congested:
                 channel.session.connection.delay(self._exchange.http)
             return
@@ -121,6 +124,20 @@ class Upload:
         self._size += len(data)
         if self.way is Way.WHOLE and self._size > self._limit:
             self._refuse()
+
+    def _pass_on(self, channel: Channel, data: bytes) -> None:
+        channel.chunk(data)
+        if self._room is not None:
+            self._room -= len(data)
+            if self._room <= 0:
+                self._exchange.http.hold(self)
+
+    def credited(self, size: int) -> None:
+        """The app has taken some: the client may send as much again."""
+        if self._room is not None:
+            self._room += size
+            if self._room > 0:
+                self._exchange.http.release(self)
 
     def end(self) -> None:
         """The body is complete."""
@@ -135,18 +152,20 @@ class Upload:
         self._parts.clear()
         self._exchange.send(body, self._exchange.http.door.clock.seconds())
 
-    def opened(self, channel: Channel) -> None:
+    def opened(self, channel: Channel, window: int) -> None:
         """The head is on its way to the app; now the rest."""
         self._channel = channel
+        self._room = window or None
         if self.way is Way.TUNNEL:
             return
         self._go_on()
+        # What has gathered meanwhile may use up the window at once.
+        self._exchange.http.release(self)
         for part in self._parts:
-            channel.chunk(part)
+            self._pass_on(channel, part)
         self._parts.clear()
         if self._ended:
             channel.choke()
-        self._exchange.http.release(self)
 
     def headed(self, tunnel: bool) -> None:
         """The app's answer has begun; only now it is known whether it takes the upgrade."""

@@ -51,9 +51,10 @@ class Upstream:
     :ivar session: its channels; ``len`` of it is the load.
     :ivar expires: when it is replaced.
     :ivar aside: it is offered to nobody any more.
+    :ivar windows: the node at its end knows windows and credits.
     """
 
-    __slots__ = ("aside", "connection", "expires", "remote", "session")
+    __slots__ = ("aside", "connection", "expires", "remote", "session", "windows")
 
     def __init__(self, remote: Remote, expires: float) -> None:
         self.remote = remote
@@ -61,6 +62,7 @@ class Upstream:
         self.session = remote.connection.session
         self.expires = expires
         self.aside = False
+        self.windows = False
 
 
 class Pool:
@@ -132,7 +134,8 @@ class Pool:
         def made(upstream: Upstream) -> None:
             upstream.aside = True
             self.aside.add(upstream)
-            passenger.offered(upstream)
+            # Much will be sent on it: it is worth knowing how before it begins.
+            self._run(self._learn(upstream, lambda: passenger.offered(upstream)))
 
         self.used = self._dialer.reactor.seconds()
         self._run(self._connect(made, passenger.unserved))
@@ -187,6 +190,7 @@ class Pool:
     def _made(self, upstream: Upstream) -> None:
         self._connecting -= 1
         self.open.append(upstream)
+        self._run(self._learn(upstream, _nothing))
         waiting, self._waiting = self._waiting, {}
         for passenger in waiting:
             passenger.offered(upstream)
@@ -273,17 +277,33 @@ class Pool:
             try:
                 if not self.open:
                     await self._first()
-                (info, *_) = await self.open[0].remote.call("info", timeout=INFO_TIME)
-                self._streams = isinstance(info, dict) and info.get(b"http-streaming") is True
+                await self._learned(self.open[0])
             except (CocaineError, TooLate, ValueError, IndexError):
-                told(False)
-                return
-        told(self._streams)
+                pass
+        told(bool(self._streams))
+
+    async def _learn(self, upstream: Upstream, then: Callable[[], None]) -> None:
+        """Ask a new connection what the node and the app can; nothing, when there is no answer."""
+        try:
+            await self._learned(upstream)
+        except (CocaineError, TooLate, ValueError):
+            pass
+        then()
+
+    async def _learned(self, upstream: Upstream) -> None:
+        (info, *_) = await upstream.remote.call("info", timeout=INFO_TIME)
+        if isinstance(info, dict):
+            upstream.windows = info.get(b"credits") is True
+            self._streams = info.get(b"http-streaming") is True
 
     async def _first(self) -> None:
         arrived = _Arrival()
         self.seat(arrived)
         await arrived.here
+
+
+def _nothing() -> None:
+    """Nobody waits to know."""
 
 
 class _Arrival:

@@ -49,6 +49,7 @@ class Remote:
         self.connection = connection
         self.protocol = protocol
         self._clock = clock
+        connection.session.revocation = protocol.named("revoke")
 
     def open(self, method: str, *args: Any, receiver: Receiver = NOBODY, headers: Headers = ()) -> Channel:
         """

@@ -73,7 +73,7 @@ class Relay:
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self.near:
             self.deserted = True
-            self.far.fail(reason)
+            self.far.cancel(reason)
         else:
             self.near.fail(self._lost(reason))
         self._end()
@@ -81,7 +81,7 @@ class Relay:
     def stop(self, near: CocaineError, far: CocaineError) -> None:
         """Cut it: each peer that still waits gets its error, whatever comes later is dropped."""
         if self._finished is not None:
-            self.far.fail(far)
+            self.far.cancel(far)
             self.near.fail(near)
             self._end()
 

@@ -159,7 +159,7 @@ def trace_of(headers: Headers) -> Trace | None:
 
     Untraced, half-traced and malformed ids all mean None: a broken trace is no reason to refuse work.
     """
-    if not headers:
+    if not headers or find(headers, TRACE_ID) is None:
         return None
     ids = [find(headers, name) for name in (TRACE_ID, SPAN_ID, PARENT_ID)]
     if any(value is None or len(value) != 8 for value in ids):

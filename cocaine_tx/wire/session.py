@@ -60,12 +60,13 @@ class Session:
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
     :ivar ended: nothing can be opened any more; set by the connection that closes.
+    :ivar revocation: the peer's word for taking a call back, if it has one.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
         "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_out", "_root", "_strangers", "_tail",
-        "broken", "congested", "connection", "ended", "wake",
+        "broken", "congested", "connection", "ended", "revocation", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Session:
         self.broken: RemoteProtocolError | None = None
         self.congested = False
         self.ended = False
+        self.revocation: Slot | None = None
         self.connection: Any = None
 
     def __len__(self) -> int:
@@ -229,6 +231,11 @@ class Session:
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return channel
+
+    def revoke(self, channel: Channel, error: CocaineError) -> None:
+        """Take a call of ours back; nothing, where the peer has no word for it. Channels call this."""
+        if self.revocation is not None and not self.ended:
+            self.open(self.revocation, (channel.number, error.pair), NOBODY)
 
     def emit(self, number: int, kind: int, args: tuple[Any, ...], tail: bytes) -> None:
         """Append one frame to what is to be sent. Channels call this."""
