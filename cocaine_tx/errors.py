@@ -188,6 +188,12 @@ class ServiceNotFound(CocaineError):
     default_reason = "service is not available"
 
 
+class Unreachable(ServiceNotFound):
+    """The service is known, or its locator should know it, but nobody can be connected to; nothing was delivered."""
+
+    default_reason = "service cannot be reached"
+
+
 class RoutingStorageError(CocaineError):
     """A routing group cannot be read from storage."""
 

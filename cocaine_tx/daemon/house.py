@@ -27,7 +27,6 @@ from ..errors import CocaineError, ConfigError, PublishError
 from ..interfaces import Endpoint, IStorage, Publication, ServiceInfo
 from ..locator.directory import Directory
 from ..locator.service import LocatorService
-from ..locator.table import RoutingTable
 from ..logs.service import LoggingService
 from ..rpc.client import Dialer
 from ..rpc.dispatch import Dispatch, Hospitality, ServiceFactory
@@ -125,16 +124,19 @@ class Runtime:
         """The same as one word of a command line."""
         return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.endpoints())
 
-    async def publish(self, name: str, dispatch: Dispatch) -> Publication:
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What others are told of this host."""
+        return self._addresses
+
+    def open(self, name: str, dispatch: Dispatch) -> Publication:
         """
-        Open a port for a service and offer it.
+        Open a port for a service that the locator does not list.
 
         Withdrawing closes the port; clients that are connected stay.
 
         :raises PublishError: the port cannot be had.
-        :raises InvalidArgument: the name is taken.
         """
-        assert self.locator is not None
         factory = ServiceFactory(dispatch, self._hospitality)
         number = self._ports.take(name)
         try:
@@ -145,23 +147,37 @@ class Runtime:
                 f"network.pinned.{name}: port {number} cannot be had: {problem.socketError}"
             ) from problem
         endpoints = tuple((address, port.getHost().port) for address in self._addresses)
-        info = ServiceInfo(endpoints, dispatch.protocol.version, dispatch.protocol.graph())
-        try:
-            remove = self.locator.publish(name, info)
-        except CocaineError:
-            self._ports.release(name)
-            await maybeDeferred(port.stopListening)
-            raise
         self._factories.append(factory)
 
         def withdraw() -> Deferred[None]:
-            remove()
             self._ports.release(name)
             if not factory.connections:
                 self._factories.remove(factory)
             return maybeDeferred(port.stopListening).addCallback(lambda _: None)
 
+        info = ServiceInfo(endpoints, dispatch.protocol.version, dispatch.protocol.graph())
         return Publication(name, info, withdraw)
+
+    async def publish(self, name: str, dispatch: Dispatch) -> Publication:
+        """
+        Open a port for a service and offer it.
+
+        :raises PublishError: the port cannot be had.
+        :raises InvalidArgument: the name is taken.
+        """
+        assert self.locator is not None
+        opened = self.open(name, dispatch)
+        try:
+            remove = self.locator.publish(name, opened.info)
+        except CocaineError:
+            await opened.withdraw()
+            raise
+
+        def withdraw() -> Deferred[None]:
+            remove()
+            return opened.withdraw()
+
+        return Publication(name, opened.info, withdraw)
 
     def keep(self, publication: Publication) -> None:
         """Withdraw this one too, at the end."""
@@ -178,17 +194,6 @@ class Runtime:
             await self.storage.close()
         if self.threads.started:
             self.threads.stop()
-
-
-def plain_locator(runtime: Runtime) -> LocatorService:
-    """The locator of a runtime without a gateway."""
-    return LocatorService(
-        runtime.uuid,
-        runtime.directory,
-        RoutingTable(runtime.storage, runtime.reactor),
-        members=dict if runtime.config.locator.cluster is not None else None,
-        extra=runtime.config.locator.extra_param,
-    )
 
 
 class DaemonService(Service):
@@ -240,4 +245,4 @@ def refuse(name: str, problem: CocaineError) -> SystemExit:
     return SystemExit(f"{name}: {problem.reason}")
 
 
-__all__ = ["DaemonService", "Runtime", "plain_locator", "refuse"]
+__all__ = ["DaemonService", "Runtime", "refuse"]

@@ -23,7 +23,8 @@ from ..node.app import Surroundings
 from ..node.service import NodeService
 from . import settings
 from .document import read
-from .house import DaemonService, Runtime, plain_locator, refuse
+from .house import DaemonService, Runtime, refuse
+from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
 
 #: Names that are services of the runtime in every configuration, so that no app may take one.
@@ -47,6 +48,7 @@ class Node:
 
     def __init__(self, reactor: Any, config: settings.Runtime) -> None:
         self.runtime = Runtime(reactor, config)
+        self.neighbours = Neighbours(self.runtime)
         self.service: NodeService | None = None
 
     def _isolate(self, type: str, args: Mapping[str, Any]) -> IIsolate:
@@ -62,7 +64,7 @@ class Node:
         runtime = self.runtime
         for warning in runtime.config.warnings:
             self._log.warn("{warning}", warning=warning)
-        await runtime.start(plain_locator)
+        await runtime.start(self.neighbours.locator)
         await self._isolate("process", {}).sweep()
         self.service = NodeService(
             Surroundings(
@@ -80,10 +82,12 @@ class Node:
         runtime.keep(await runtime.publish("node", self.service.dispatch))
         if runtime.config.runlist is not None:
             await self.service.run_list(runtime.config.runlist)
+        await self.neighbours.start()
         self._log.info("node {uuid} is up, locator at {where}", uuid=runtime.uuid, where=runtime.locators())
 
     async def stop(self) -> None:
         """Drain the apps, then everything else."""
+        await self.neighbours.stop()
         if self.service is not None:
             await self.service.drain()
         await self.runtime.stop()

@@ -27,6 +27,7 @@ from cocaine_tx.isolate.archive import Limits, unpack, unwrap
 #: The environment variable that tells which version a process runs from.
 MARK = "COCAINE_TX_VERSION"
 _RECORDS = ".running"
+_ATTEMPTS = 100
 _VERSION = re.compile(r"v[0-9a-f]{16}")
 
 
@@ -82,19 +83,20 @@ def bring(
 
 def _locked(spool: str, app: str) -> Version:
     place = os.path.join(os.path.abspath(spool), app)
-    while True:
+    for _ in range(_ATTEMPTS):
         folder = os.path.join(place, f"v{secrets.token_hex(8)}")
-        os.makedirs(place, exist_ok=True)
         try:
+            os.makedirs(place, exist_ok=True)
             os.mkdir(folder, 0o755)
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # the last other version was just discarded, and the app's folder with it
+        except (FileNotFoundError, FileExistsError):
+            continue  # the app's last other version is being discarded at this moment, and the app's folder with it
         with suppress(OSError):  # a file system without locks; nothing is swept there
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.isdir(folder):
             return Version(os.path.abspath(spool), folder, lock)
         os.close(lock)  # another daemon swept it before it was locked
+    raise FileExistsError(errno.EEXIST, "a folder for the app cannot be made there")
 
 
 def remove(version: Version) -> None:

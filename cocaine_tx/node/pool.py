@@ -21,13 +21,14 @@ from twisted.python.failure import Failure
 
 from ..errors import CocaineError, DeadlineError, NotRunning, QueueFull, SpawnFailed
 from ..interfaces import IImage, Launch
+from ..rpc.deadlines import Deadlines, grain
 from ..rpc.turn import Turn
 from ..wire.headers import Headers, timeout_of
+from ..wire.protocols import CREDITS_VARIABLE
 from ..wire.session import Channel
 from . import balance
 from .balance import Admission, Pick, Seal, Spawn, View
 from .crashlog import CrashLogs
-from .deadlines import Deadlines, grain
 from .invocation import Invocation
 from .leisure import Leisure, dispensable, next_look
 from .lifecycle import Cause
@@ -241,9 +242,8 @@ class Pool:
         worker = self.workers[name] = Worker(name, self.manifest.name, self.profile, self._clock, self)
         self.tally.spawned += 1
         arguments = {**self._premises.arguments, "--uuid": name}
-        worker.start(
-            self.image, Launch(self.manifest.slave, arguments, self.manifest.environment, self._premises.endpoint)
-        )
+        environment = {**self.manifest.environment, CREDITS_VARIABLE: "1"}
+        worker.start(self.image, Launch(self.manifest.slave, arguments, environment, self._premises.endpoint))
 
     def boot(self, count: int) -> Deferred[None]:
         """Start workers now; fires when so many are active, fails with `SpawnFailed` when one has died before."""

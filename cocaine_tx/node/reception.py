@@ -26,7 +26,7 @@ from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from ..wire.headers import Headers
 from ..wire.idl import Message, Slot
-from ..wire.protocols import WORKER
+from ..wire.protocols import CREDITS, WORKER
 from ..wire.session import Channel, serving
 from .workers import Worker
 
@@ -92,8 +92,8 @@ class Reception(ServerFactory):
         """Somebody said who they are, or has gone."""
         self._strangers.discard(guest)
 
-    def admit(self, guest: Guest, uuid: str, channel: Channel) -> None:
-        """Somebody says it is that worker."""
+    def admit(self, uuid: str, channel: Channel, credits: bool) -> None:
+        """Somebody says it is that worker, and whether it knows credits."""
         worker = self._expected(uuid)
         connection: Connection = channel.session.connection
         if worker is None:
@@ -101,6 +101,7 @@ class Reception(ServerFactory):
             channel.abandon()
             connection.close()
         else:
+            worker.credits = credits
             worker.join(connection, channel)
 
     def close(self) -> Deferred[None]:
@@ -136,7 +137,8 @@ class Guest:
             channel.session.connection.close()
             return
         self._leave()
-        self._reception.admit(self, args[0].decode("utf-8", "replace"), channel)
+        able = args[1] if len(args) > 1 else {}
+        self._reception.admit(args[0].decode("utf-8", "replace"), channel, CREDITS.encode() in able)
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         """It went before it was admitted."""

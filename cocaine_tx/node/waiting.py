@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ..errors import CocaineError, InvalidArguments, Overloaded
 from ..wire.headers import Headers
-from ..wire.idl import CHOKE, CHUNK, ERROR, Message, Slot
+from ..wire.idl import CHOKE, CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, is_error
 
 #: What a buffered message costs beside its bytes, so that a flood of empty chunks counts too.
@@ -63,6 +63,9 @@ class Waiting:
         room.used += size
 
     def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
+        if message is CREDIT:
+            # Nothing has been sent to it yet that it could have taken.
+            return
         cost = MESSAGE_COST
         if message is CHUNK:
             if not args or args[0].__class__ is not bytes:

@@ -45,10 +45,15 @@ def error_answer(status: int, text: str, app: str = "", reason: bytes = b"", ret
         (b"X-Error-Generated-By", b"cocaine_tx"),
     ]
     if app:
-        headers.append((b"X-Cocaine-Application", _UNPRINTABLE.sub(b"?", app.encode("utf-8", "replace"))))
+        headers.append((b"X-Cocaine-Application", printable(app)))
     if retry_after:
         headers.append((b"Retry-After", b"%d" % retry_after))
     return Failure(status, text, _UNPRINTABLE.sub(b" ", reason), headers)
+
+
+def printable(app: str) -> bytes:
+    """An application's name as a header can carry it."""
+    return _UNPRINTABLE.sub(b"?", app.encode("utf-8", "replace"))
 
 
 def not_routed() -> Failure:

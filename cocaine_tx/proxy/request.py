@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
+from typing import NamedTuple
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -32,10 +34,9 @@ class Limits:
     pending: int = 262144  #: what may wait behind a request that is still being answered
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """
-    A request whose head is complete and sound.
+    A request whose head is complete and sound. A tuple, since making one costs a fifth of a frozen dataclass.
 
     :ivar target: origin-form, path and query, beginning with ``/``; or ``*``. An absolute-form target is reduced to it.
     :ivar version: ``b"1.0"`` or ``b"1.1"``.
@@ -153,6 +154,7 @@ def _host(method: bytes, target: bytes, version: bytes, hosts: list[bytes]) -> b
     return authority
 
 
+@lru_cache(maxsize=1024)
 def _valid_host(host: bytes) -> bool:
     match = _HOST.fullmatch(host)
     if match is None:

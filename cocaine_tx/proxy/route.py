@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from cocaine_tx.proxy.request import Fields, RequestHead
 
@@ -24,8 +25,7 @@ _PORT = re.compile(rb":[0-9]*$")
 _LABEL = re.compile(rb"[a-z0-9_\-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """
     Where a request goes.
 

@@ -60,7 +60,7 @@ class Remote:
         slot = self.protocol.named(method)
         if slot is None:
             raise LocalProtocolError(f"service {self.protocol.name} has no method {method!r}")
-        if self.connection.gone:
+        if self.connection.over:
             raise ConnectionGone()
         return self.connection.session.open(slot, args, receiver, headers)
 
@@ -228,7 +228,7 @@ class ServiceClient:
         Cancelling it leaves the attempt to the others who wait.
         """
         waiting: Deferred[Remote] = Deferred(self._unwait)
-        if self._remote is not None and not self._remote.connection.gone:
+        if self._remote is not None and not self._remote.connection.over:
             waiting.callback(self._remote)
             return waiting
         self._waiting.append(waiting)

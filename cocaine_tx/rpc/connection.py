@@ -5,7 +5,11 @@ Reads are decoded at once and delivered; writes gather until the end of the reac
 
 Pressure: when the peer does not take what we send, its session is *congested*. Whoever forwards to it then calls
 `Connection.delay` with the connection the data came from, which is not read until the peer has caught up. A peer that
-takes nothing at all for ``stall`` seconds while something waits is cut off, so that nobody is delayed for ever.
+takes less than a slice (`outlet.SLICE`) in ``stall`` seconds while more waits is cut off, so that nobody is delayed for
+ever.
+
+Half-close: a peer that has said its last on the transport still gets the answers to what it has asked completely, if
+it turns out to be there (`NOTHING`); what it has left unfinished is lost at once (``observed-runtime.md`` item 25).
 """
 
 from __future__ import annotations
@@ -13,14 +17,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from typing import Any, cast
+from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from ..errors import CocaineError, ConnectionGone, UncaughtError
-from ..wire.session import Session
+from ..errors import CocaineError, ConnectionGone, LocalProtocolError, UncaughtError
+from ..wire.frames import pack
+from ..wire.session import Channel, Session
 from .outlet import Outlet
 from .turn import Turn
 
@@ -28,8 +35,23 @@ from .turn import Turn
 HIGH_MARK = 256 * 1024
 #: Seconds without progress, while something waits, after which the peer is cut off.
 STALL = 60.0
+#: Seconds between the words that find out whether a peer that says no more still listens; the first comes sooner.
+FIRST_PROBE, PROBE = 0.05, 1.0
+#: What they are: a frame for no channel, which every client ignores.
+NOTHING = pack((0, 0, (), ()))
 
 
+class Source(Shape):
+    """Whoever we can stop reading from: a `Connection`, or another kind of peer whose bytes become frames."""
+
+    def hold(self, holder: object) -> None:
+        """Do not read from this peer until every holder has released it."""
+
+    def release(self, holder: object) -> None:
+        """The holder can take data again."""
+
+
+@implementer(IHalfCloseableProtocol)
 class Connection(Protocol):
     """
     One peer.
@@ -54,10 +76,12 @@ class Connection(Protocol):
         self._clock = clock
         self._stall = stall
         self._closing = False
+        self._deaf = False
         self._outlet: Outlet | None = None
         self._holders: set[object] = set()
-        self._delayed: set[Connection] = set()
+        self._delayed: set[Source] = set()
         self._watch: IDelayedCall | None = None
+        self._lingering: IDelayedCall | None = None
         session.connection = self
         session.wake = self._wake
 
@@ -77,11 +101,41 @@ class Connection(Protocol):
                 channel.receiver.received(channel, message, args, headers)
             except Exception:
                 self._log.failure("{channel!r}: its receiver failed", channel=channel)
-                channel.abandon()
-                channel.fail(UncaughtError())
+                self._give_up(channel)
         if session.broken is not None and not self._closing:
             self._log.info("{peer} broke the protocol: {reason}", peer=self.peer, reason=session.broken.reason)
             self.close()
+
+    def _give_up(self, channel: Channel) -> None:
+        """Nobody here can answer on it: say so, or end the connection where the protocol has no word for it."""
+        channel.abandon()
+        try:
+            channel.fail(UncaughtError())
+        except LocalProtocolError:
+            self.close()
+
+    def readConnectionLost(self) -> None:
+        if self._deaf:
+            return
+        self._deaf = True
+        self._tell_lost(self.session.lose_unfinished(), ConnectionGone())
+        if len(self.session):
+            self._probe(FIRST_PROBE)
+        self._turn.call(self._flush)
+
+    def _probe(self, pause: float = PROBE) -> None:
+        """
+        A peer that has closed its half may wait for answers, or be gone; only writing tells.
+
+        The first word to a peer that is gone comes back as a reset, the second one fails for it.
+        """
+        self._lingering = None
+        if self._outlet is not None and not self._closing and not self.gone and len(self.session):
+            self._outlet.write(NOTHING)
+            self._lingering = self._clock.callLater(pause, self._probe)
+
+    def writeConnectionLost(self) -> None:
+        """We never end our half alone."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end(ConnectionGone())
@@ -100,7 +154,12 @@ class Connection(Protocol):
         self.gone = True
         self._holders.clear()
         self._drained()
-        for channel in self.session.lose():
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
+        self._tell_lost(self.session.lose(), error)
+
+    def _tell_lost(self, channels: list[Channel], error: CocaineError) -> None:
+        for channel in channels:
             receiver = channel.receiver
             channel.abandon()
             try:
@@ -112,8 +171,8 @@ class Connection(Protocol):
         """Send what was said so far, then end the connection."""
         if self.gone or self._closing:
             return
-        self._flush()
-        self._closing = True
+        self._send()
+        self._stop_talking()
         transport = cast(Any, self.transport)
         if transport is not None:
             # A peer that never reads must not keep us from closing.
@@ -126,9 +185,18 @@ class Connection(Protocol):
             self._drop()
 
     def _drop(self) -> None:
-        self._closing = True
+        self._stop_talking()
         transport = cast(Any, self.transport)
         getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def _stop_talking(self) -> None:
+        self._closing = True
+        self.session.ended = True
+
+    @property
+    def over(self) -> bool:
+        """No new conversation can begin: it has ended, or is about to."""
+        return self.gone or self.session.ended
 
     @property
     def peer(self) -> str:
@@ -141,13 +209,21 @@ class Connection(Protocol):
         self._turn.call(self._flush)
 
     def _flush(self) -> None:
+        self._send()
+        if self._deaf and not len(self.session):
+            self.close()
+
+    def _send(self) -> None:
         outlet = self._outlet
-        if outlet is None or self._closing or self.gone:
+        if outlet is None:
             return
         data = self.session.take()
+        if self._closing or self.gone:
+            # Said too late, by somebody who could not know.
+            return
         if data:
             outlet.write(data)
-            if outlet.pending:
+            if outlet.waiting:
                 self._guard()
                 if outlet.pending > HIGH_MARK:
                     self.session.congested = True
@@ -176,7 +252,7 @@ class Connection(Protocol):
 
     # -- pressure
 
-    def delay(self, source: Connection) -> None:
+    def delay(self, source: Source) -> None:
         """Do not read from ``source`` until our own peer has caught up."""
         if self.session.congested and source is not self:
             self._delayed.add(source)
@@ -192,7 +268,7 @@ class Connection(Protocol):
         """The holder can take data again."""
         if holder in self._holders:
             self._holders.discard(holder)
-            if not self._holders and not self.gone:
+            if not self._holders and not self.gone and not self._deaf:
                 cast(Any, self.transport).resumeProducing()
 
     @property

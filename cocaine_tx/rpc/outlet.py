@@ -8,7 +8,6 @@ transport as a pull producer, so that order, closing and errors stay Twisted's b
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +27,7 @@ class Outlet:
     :param transport: a connected Twisted transport.
     :param drained: called when everything has been taken after something had to wait.
     :param progressed: called whenever the peer took a slice of what waits.
-    :ivar pending: bytes that wait.
+    :ivar pending: bytes that wait, not counting the slice that the transport has.
     """
 
     __slots__ = ("_drained", "_offset", "_progressed", "_pulling", "_queue", "_socket", "_transport", "pending")
@@ -41,11 +40,16 @@ class Outlet:
         self._offset = 0
         self._pulling = False
         self.pending = 0
-        self._socket: socket.socket | None = None
+        self._socket: Any = None
         if not ISSLTransport.providedBy(transport):
             handle = getattr(transport, "getHandle", _no_handle)()
-            if isinstance(handle, socket.socket):
+            if hasattr(handle, "send"):
                 self._socket = handle
+
+    @property
+    def waiting(self) -> bool:
+        """The kernel has not taken all yet."""
+        return self._pulling
 
     def write(self, data: bytes) -> None:
         """Send it, in order; never blocks, never raises."""

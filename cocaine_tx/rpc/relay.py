@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import CocaineError, InvalidArguments
 from ..wire.headers import Headers
-from ..wire.idl import CHUNK, ERROR, Message, Slot
+from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, is_error
 
 
@@ -51,12 +51,15 @@ class Relay:
             sink = self.far
         else:
             sink = near
-            self.answered = True
+            if message is not CREDIT:
+                self.answered = True
         if message is CHUNK:
             if not args or args[0].__class__ is not bytes:
                 self._malformed(channel)
                 return
             sink.forward(CHUNK, args)
+        elif message is CREDIT:
+            sink.credit(args[0])
         else:
             if message is ERROR and not is_error(args):
                 self._malformed(channel)

@@ -71,8 +71,11 @@ class Pipe:
 
     def abortConnection(self) -> None:
         if not self.disconnected:
+            # The bytes are lost at once, and the protocol is told in another turn, as a reactor does.
+            self.disconnecting = True
+            self._inbox.clear()
             self.peer.arrive(None)
-            self.end(ConnectionLost())
+            self.network.callLater(0, self.end, ConnectionLost())
 
     def _finish(self) -> None:
         self.peer.arrive(None)
@@ -109,7 +112,8 @@ class Pipe:
 
     def arrive(self, data: bytes | None) -> None:
         """Bytes on their way to us; None is the peer's end."""
-        self._inbox.append(data)
+        if not self.disconnecting:
+            self._inbox.append(data)
         self.wake()
 
     def wake(self) -> None:

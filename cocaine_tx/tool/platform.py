@@ -46,7 +46,7 @@ class Service:
     @property
     def gone(self) -> bool:
         """The connection has ended."""
-        return self._remote.connection.gone
+        return self._remote.connection.over
 
     def offers(self, method: str) -> bool:
         """Whether the service's protocol has this method."""
@@ -146,7 +146,7 @@ class Platform:
         return Service("locator", await self._located(), self.wait)
 
     async def _located(self) -> Remote:
-        if self._locator_remote is None or self._locator_remote.connection.gone:
+        if self._locator_remote is None or self._locator_remote.connection.over:
             host, port = self._where
             self._locator_remote = await self._reached(f"{host}:{port}", self._dialer.locator([self._where]))
         return self._locator_remote

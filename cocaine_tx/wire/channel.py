@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CocaineError, LocalProtocolError, UndecodableError, from_wire
 from .headers import Headers
-from .idl import CHOKE, CHUNK, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
+from .idl import CHOKE, CHUNK, CREDIT, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
 
 if TYPE_CHECKING:
     from .session import Session
@@ -133,6 +133,11 @@ class Channel:
                 self.sending = following
                 if not following and not self.receiving:
                     self.session.forget(self)
+
+    def credit(self, size: int) -> None:
+        """Let so many more bytes be on their way to us; only to peers that have agreed on it."""
+        if self.sending or self.receiving:
+            self.session.emit(self.number, CREDIT.id, (size,), self.tail)
 
     def _finish(self, message: Message, args: tuple[Any, ...]) -> None:
         self.session.emit(self.number, message.id, args, self.tail)

@@ -26,6 +26,9 @@ PARENT_ID = b"parent_id"
 TRACE_BIT = b"trace_bit"
 REQUEST_TIMEOUT = b"request_timeout"
 AUTHORIZATION = b"authorization"
+#: Ours: bytes of the answer that may be on their way before the caller grants more; 8 bytes, little-endian. Only sent
+#: to peers that have said that they know `idl.CREDIT`.
+WINDOW = b"x-cocaine-window"
 LOCATOR_EXTRA = b"x-cocaine-locator-extra"
 
 _ZERO = bytes(8)
@@ -156,7 +159,7 @@ def trace_of(headers: Headers) -> Trace | None:
 
     Untraced, half-traced and malformed ids all mean None: a broken trace is no reason to refuse work.
     """
-    if not headers:
+    if not headers or find(headers, TRACE_ID) is None:
         return None
     ids = [find(headers, name) for name in (TRACE_ID, SPAN_ID, PARENT_ID)]
     if any(value is None or len(value) != 8 for value in ids):
@@ -182,6 +185,17 @@ def timeout_of(headers: Headers) -> float | None:
     if len(value) != 8:
         raise InvalidArgument("header request_timeout must be 8 bytes: milliseconds, little-endian")
     return int.from_bytes(value, "little") / 1000.0
+
+
+def window_of(headers: Headers) -> int | None:
+    """Bytes the caller lets be on their way, or None when it does not say, or not in 8 bytes."""
+    value = find(headers, WINDOW)
+    return int.from_bytes(value, "little") if value is not None and len(value) == 8 else None
+
+
+def window_header(size: int) -> Header:
+    """``x-cocaine-window`` for that many bytes."""
+    return (WINDOW, size.to_bytes(8, "little"))
 
 
 def timeout_header(seconds: float) -> Header:

@@ -121,6 +121,12 @@ class Slot:
 
 _KINDS: dict[type, str] = {RAW: "raw", INT: "int", LIST: "array", MAP: "map"}
 
+#: Ours, between peers that have agreed on it (``window`` in `headers`): so many more bytes may be on their way on this
+#: channel. It travels beside the stream, whatever its state, with the channel's own number.
+CREDIT = Message(65531, "credit", VOID)
+#: A credit that says: this stream is not limited any more.
+UNLIMITED = 2**62
+
 #: Session messages that 0.12.14 puts into every service's graph; only ping and revoke do anything.
 REVOKE, SETTINGS, PING, GOAWAY = 65535, 65534, 65533, 65532
 _CONTROL = ((GOAWAY, "goaway"), (PING, "ping"), (SETTINGS, "settings"), (REVOKE, "revoke"))

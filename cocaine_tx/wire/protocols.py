@@ -6,7 +6,7 @@ Source: reference ``protocol-v12.md`` sections 4.2 and 10 to 20, ``observed-runt
 
 from __future__ import annotations
 
-from .idl import ANY, INT, LIST, PRIMITIVE, RAW, STREAMING, VOID, Optional, Slot, protocol, state
+from .idl import ANY, INT, LIST, MAP, PRIMITIVE, RAW, STREAMING, VOID, Optional, Slot, protocol, state
 
 _DISCARD = state((0, "discard", VOID))
 
@@ -73,8 +73,12 @@ CONTROL = state((0, "heartbeat", None), (1, "terminate", None))
 HEARTBEAT, TERMINATE = CONTROL[0], CONTROL[1]
 
 #: What a worker may open at its node: one handshake, on channel 1. Its answer direction is the node's half of CONTROL.
-WORKER = protocol("worker", 1, (Slot(0, "handshake", CONTROL, CONTROL, (RAW,)),))
+#: The map is ours: what the worker can do beyond the original (`CREDITS`); the original runtime ignores it.
+WORKER = protocol("worker", 1, (Slot(0, "handshake", CONTROL, CONTROL, (RAW, Optional(MAP))),))
 HANDSHAKE = WORKER.slots[0]
+#: Key of that map: the worker knows `idl.CREDIT`. And the variable by which a node tells its workers that it does.
+CREDITS = "credits"
+CREDITS_VARIABLE = "COCAINE_TX_CREDITS"
 
 #: What a node opens at its worker: an event and the request stream, answered by a stream.
 EVENTS = protocol("events", 1, (Slot(0, "invoke", STREAMING, STREAMING, (RAW,)),))
@@ -84,6 +88,7 @@ INVOKE = EVENTS.slots[0]
 BY_NAME = {made.name: made for made in (LOCATOR, LOGGING, STORAGE, NODE, APP)}
 
 __all__ = [
-    "APP", "BY_NAME", "CONTROL", "EVENTS", "HANDSHAKE", "HEARTBEAT", "INVOKE", "LOCATOR", "LOGGING", "METRICS",
+    "APP", "BY_NAME", "CONTROL", "CREDITS", "CREDITS_VARIABLE", "EVENTS", "HANDSHAKE", "HEARTBEAT", "INVOKE",
+    "LOCATOR", "LOGGING", "METRICS",
     "NODE", "STORAGE", "TERMINATE", "UNICORN", "WORKER",
 ]  # fmt: skip

@@ -5,6 +5,9 @@ All the channels of one connection: bytes in, events out; calls in, bytes out. N
 the peer opens comes as its first event, with the `Slot` as the message. When the peer breaks the protocol the events
 before that are still returned and `Session.broken` says what was wrong: the connection must then be closed.
 
+A channel's state is that after all the bytes received, while its events are still being delivered: who wants to know
+what the peer has said looks at the messages, not at ``receiving``.
+
 A channel leaves the table when both of its directions have ended. The session's own messages (ping, revoke) come as
 channels of their own whose receivers know what to do, so that they take effect in the order in which they were sent.
 
@@ -25,7 +28,7 @@ from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
 from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack, pack_headers, undecodable
 from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, without_trace
-from .idl import VOID, Message, Slot
+from .idl import CREDIT, STREAMING, VOID, Message, Slot
 
 Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
 
@@ -122,7 +125,8 @@ class Session:
                     continue
                 message = channel.receiving.get(kind)
                 if message is None:
-                    self._stray(channel, kind)
+                    if self._stray(channel, kind, args):
+                        events.append((channel, CREDIT, args, headers))
                     continue
                 following = message.next
                 if following is not channel.receiving:
@@ -141,6 +145,9 @@ class Session:
 
     def _opened(self, number: int, kind: int, args: tuple[Any, ...], headers: Headers) -> Event | None:
         """The first frame of a channel; None when it needs no event."""
+        if kind == CREDIT.id and number <= self._last:
+            # The stream ended while the credit was on its way.
+            return None
         if number <= self._last or number < 1:
             if self._strangers is Strangers.IGNORED:
                 return None
@@ -186,14 +193,17 @@ class Session:
             channel.sending = channel.receiving = VOID
         return _Acknowledged(channel, from_wire(pair[0], pair[1]))
 
-    def _stray(self, channel: Channel, kind: int) -> None:
-        """A frame that does not fit the channel's state."""
+    def _stray(self, channel: Channel, kind: int, args: tuple[Any, ...]) -> bool:
+        """A frame that does not fit the channel's state; True for a credit, which fits any."""
+        if kind == CREDIT.id and args and args[0].__class__ is int and args[0] >= 0:
+            return True
         if channel.receiving or self._strangers is Strangers.REVOKED:
             raise (
                 DispatchError(f"message {kind} does not belong to {channel.slot.name}")
                 if channel.receiving
                 else RevokedChannel(f"channel {channel.number} has ended")
             )
+        return False
 
     def open(self, slot: Slot, args: tuple[Any, ...], receiver: Receiver, headers: Headers = ()) -> Channel:
         """
@@ -253,6 +263,23 @@ class Session:
         if self._strangers is Strangers.IGNORED:
             channel.receiving = VOID
             self._channels.pop(channel.number, None)
+
+    def lose_unfinished(self) -> list[Channel]:
+        """
+        The peer says no more: channels on which it had yet to end end now, and so do streams that only it could stop.
+
+        Those on which just our answer is missing stay. Returns the others, in the order of their opening.
+        """
+        self.ended = True
+        lost = [
+            channel
+            for channel in self._channels.values()
+            if channel.receiving or (channel.sending is STREAMING and not channel.slot.downstream)
+        ]
+        for channel in lost:
+            channel.sending = channel.receiving = VOID
+            del self._channels[channel.number]
+        return lost
 
     def lose(self) -> list[Channel]:
         """The connection is gone: every channel ends. Returns those that were open, in the order of their opening."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ..errors import ConfigError
+from ..wire.protocols import CREDITS_VARIABLE
 
 DEFAULT_APP = "app/standalone"
 DEFAULT_LOCATORS = (("127.0.0.1", 10053),)
@@ -42,6 +43,7 @@ class WorkerConfig:
     :ivar drain: seconds that running handlers get when the worker is told to stop. The node's own patience
         (``terminate-timeout``, 10) is a little longer.
     :ivar threads: blocking handlers that run at once; more wait for their turn.
+    :ivar credits: the node knows windows, so that each stream can be limited by itself.
     :ivar buffer: bytes of one request kept for a handler that does not read them yet.
     """
 
@@ -55,6 +57,7 @@ class WorkerConfig:
     disown: float = 5.0
     drain: float = 8.0
     threads: int = 16
+    credits: bool = False
     buffer: int = 1024 * 1024
 
     @classmethod
@@ -66,13 +69,13 @@ class WorkerConfig:
 
         :raises ConfigError: there is no endpoint or uuid, or a value makes no sense.
         """
-        endpoint, uuid = _option(argv, "--endpoint"), _option(argv, "--uuid")
+        endpoint, uuid = option(argv, "--endpoint"), option(argv, "--uuid")
         if not endpoint or not uuid:
             raise ConfigError(
                 f"no {'--uuid' if endpoint else '--endpoint'} on the command line: a worker is started by its node; "
                 "upload the app and start it, or pass --endpoint SOCKET --uuid UUID"
             )
-        protocol = _option(argv, "--protocol") or "1"
+        protocol = option(argv, "--protocol") or "1"
         if not protocol.isdigit():
             raise ConfigError(f"--protocol {protocol}: not a number")
         kind = env.get("COCAINE_APP_TOKEN_TYPE", "")
@@ -81,11 +84,12 @@ class WorkerConfig:
         return cls(
             endpoint=endpoint,
             uuid=uuid,
-            app=_option(argv, "--app") or DEFAULT_APP,
+            app=option(argv, "--app") or DEFAULT_APP,
             locators=locators_of(argv),
             protocol=int(protocol),
             token=(kind, env.get("COCAINE_APP_TOKEN_BODY", "")) if kind else None,
             threads=threads,
+            credits=CREDITS_VARIABLE in env,
             **settings,  # type: ignore[arg-type]
         )
 
@@ -96,7 +100,7 @@ def locators_of(argv: Sequence[str]) -> tuple[tuple[str, int], ...]:
 
     :raises ConfigError: one is not an address.
     """
-    text = _option(argv, "--locator")
+    text = option(argv, "--locator")
     if not text:
         return DEFAULT_LOCATORS
     places = []
@@ -108,7 +112,8 @@ def locators_of(argv: Sequence[str]) -> tuple[tuple[str, int], ...]:
     return tuple(places)
 
 
-def _option(argv: Sequence[str], word: str) -> str | None:
+def option(argv: Sequence[str], word: str) -> str | None:
+    """The word that follows this one on a command line, or None."""
     for place, given in enumerate(argv):
         if given == word and place + 1 < len(argv):
             return argv[place + 1]

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from ..errors import CocaineError, NoHandler, NotRunning
-from ..wire.headers import Headers
+from ..wire.headers import Headers, window_of
 from ..wire.idl import Message, Slot
 from ..wire.session import Channel
 from .invocation import Binding, Invocation
@@ -25,12 +25,16 @@ class Intake:
     handlers never have to wait.
 
     :param bindings: handlers by event name.
+    :param credits: the node knows windows; without that a client's window is not ours to keep.
     :ivar emptied: called whenever the last running handler has ended.
     :ivar between: called between the beginnings of two handlers.
     :ivar refusing: new events are answered by an error.
     """
 
-    def __init__(self, bindings: Mapping[str, Binding], clock: IReactorTime, buffer: int) -> None:
+    def __init__(
+        self, bindings: Mapping[str, Binding], clock: IReactorTime, buffer: int, credits: bool = False
+    ) -> None:
+        self._credits = credits
         self._bindings = {event.encode("utf-8"): binding for event, binding in bindings.items()}
         self._clock = clock
         self._buffer = buffer
@@ -58,6 +62,11 @@ class Intake:
             return
         request = Request(channel, binding.event, headers, self._clock, self._buffer)
         invocation = Invocation(binding, channel, request, self._fresh.append, self._ended)
+        if headers and self._credits:
+            window = window_of(headers)
+            if window is not None:
+                request.window = window
+                invocation.response.window(window)
         channel.receiver = invocation
         self._running.add(invocation)
 

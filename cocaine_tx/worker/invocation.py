@@ -22,7 +22,7 @@ from ..errors import (
     InvocationTimeout,
 )
 from ..wire.headers import Headers
-from ..wire.idl import CHOKE, CHUNK, Message, Slot
+from ..wire.idl import CHOKE, CHUNK, CREDIT, Message, Slot
 from ..wire.session import Channel, error_of
 from .request import Request
 from .response import Response
@@ -57,7 +57,8 @@ class Invocation:
     """
 
     __slots__ = (
-        "_began", "_begin", "_binding", "_cause", "_channel", "_done", "_ended", "_timer", "request", "response", "task"
+        "_began", "_begin", "_binding", "_cause", "_channel", "_done", "_ended", "_timer", "_written", "request",
+        "response", "task",
     )  # fmt: skip
     _log = Logger()
 
@@ -70,7 +71,9 @@ class Invocation:
         ended: Callable[[Invocation], None],
     ) -> None:
         self.request = request
+        # An adapter may put another face on it; credits are for what is underneath.
         self.response: Any = Response(channel)
+        self._written: Response = self.response
         self.task: Task | None = None
         self._binding = binding
         self._channel = channel
@@ -99,6 +102,8 @@ class Invocation:
             self.request.end(None)
             if not self._began:
                 self._break(HttpFormatError("the event ended before its request came"))
+        elif message is CREDIT:
+            self._written.credited(args[0])
         else:
             self.cancel(error_of(args))
 
@@ -131,6 +136,7 @@ class Invocation:
             self._cause = cause
         # The handler may come to its end by hearing of it.
         self.request.end(cause)
+        self._written.relieve()
         if self.task is not None:
             self.task.cancel()
         elif not self._done:

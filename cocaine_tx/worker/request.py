@@ -31,11 +31,12 @@ class Request:
 
     :ivar event: the event's name.
     :ivar headers: pairs of name and value (bytes) that came with the event, those of its trace included.
+    :ivar window: bytes that the client sends before it waits for us to have read some; 0: it never waits.
     """
 
     __slots__ = (
-        "_buffer", "_channel", "_chunks", "_clock", "_deadline", "_end", "_ended", "_held", "_reader", "_size",
-        "event", "headers",
+        "_buffer", "_channel", "_chunks", "_clock", "_deadline", "_end", "_ended", "_held", "_read", "_reader",
+        "_size", "event", "headers", "window",
     )  # fmt: skip
 
     def __init__(self, channel: Channel, event: str, headers: Headers, clock: IReactorTime, buffer: int) -> None:
@@ -47,6 +48,8 @@ class Request:
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._held = False
+        self._read = 0
+        self.window = 0
         self._reader: Deferred[bytes | None] | None = None
         self._ended = False
         self._end: CocaineError | None = None
@@ -134,6 +137,8 @@ class Request:
         reader = self._reader
         if reader is not None:
             self._reader = None
+            if self.window:
+                self._grant(len(chunk))
             reader.callback(chunk)
             return
         self._chunks.append(chunk)
@@ -146,9 +151,19 @@ class Request:
         """The oldest chunk that waits; there must be one."""
         chunk = self._chunks.popleft()
         self._size -= len(chunk) + _CHUNK_COST
+        if self.window:
+            self._grant(len(chunk))
         if self._held and self._size <= self._buffer // 2:
             self._release()
         return chunk
+
+    def _grant(self, size: int) -> None:
+        """So much has been read; half a window at a time is told to the client, which may send as much again."""
+        self._read += size
+        if self._read * 2 >= self.window:
+            if not self._ended:
+                self._channel.credit(self._read)
+            self._read = 0
 
     def push_back(self, chunk: bytes) -> None:
         """A chunk that was taken is to be read again, first."""

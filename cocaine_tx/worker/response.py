@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from twisted.internet.defer import Deferred
+
 from ..errors import WORKER, LocalProtocolError, RemoteError
 from ..wire.session import Channel
-from .waiting import READY
+from .waiting import READY, native
 
 
 class Response:
@@ -19,11 +21,13 @@ class Response:
     is written is dropped and `closed` says so. Writing after one's own `close` or `error` is a mistake and raises.
     """
 
-    __slots__ = ("_channel", "_finished")
+    __slots__ = ("_channel", "_finished", "_room", "_roomless")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._finished = False
+        self._room: int | None = None
+        self._roomless: list[Deferred[None]] = []
 
     def __repr__(self) -> str:
         return f"<response on {self._channel!r}>"
@@ -51,8 +55,36 @@ class Response:
                 raise LocalProtocolError("the response has been ended already")
             return READY
         channel.chunk(data)
+        if self._room is not None:
+            self._room -= len(data)
+            if self._room <= 0:
+                channel.session.connection.wrote(len(data))
+                room: Deferred[None] = Deferred(self._unwait)
+                self._roomless.append(room)
+                return native(room)
         awaited: Awaitable[None] = channel.session.connection.wrote(len(data))
         return awaited
+
+    def window(self, size: int) -> None:
+        """The client lets so many bytes be on their way; more only as it grants them."""
+        self._room = size
+
+    def credited(self, size: int) -> None:
+        """The client grants more."""
+        if self._room is not None:
+            self._room += size
+            if self._room > 0:
+                self.relieve()
+
+    def relieve(self) -> None:
+        """Nobody has to wait for room: there is some, or there is no use in it any more."""
+        roomless, self._roomless = self._roomless, []
+        for room in roomless:
+            room.callback(None)
+
+    def _unwait(self, room: Deferred[None]) -> None:
+        if room in self._roomless:
+            self._roomless.remove(room)
 
     def close(self) -> None:
         """The regular end; a second one does nothing."""

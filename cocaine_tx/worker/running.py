@@ -14,6 +14,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Literal, Protocol, get_args
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from ..errors import ConfigError
 
@@ -114,10 +115,13 @@ class Suspended:
             self._waiting.cancel()
 
     def _arrived(self, result: object) -> None:
-        # The Deferred hands its result to the coroutine itself, by its ``__await__``; it is consumed thereby.
+        # A value the Deferred hands to the coroutine itself, by its ``__await__``. It is consumed by us returning None.
         self._waiting = None
         try:
-            awaited = self._context.run(self._coroutine.send, None)
+            if isinstance(result, Failure):
+                awaited = self._context.run(result.throwExceptionIntoGenerator, self._coroutine)
+            else:
+                awaited = self._context.run(self._coroutine.send, None)
         except StopIteration:
             self._finishing.finished()
         except BaseException as problem:

@@ -18,7 +18,7 @@ from ..rpc.turn import Turn
 from ..wire.frames import NO_HEADERS, Limits
 from ..wire.headers import Headers
 from ..wire.idl import Message, Slot
-from ..wire.protocols import EVENTS, HANDSHAKE, HEARTBEAT, TERMINATE
+from ..wire.protocols import CREDITS, EVENTS, HANDSHAKE, HEARTBEAT, TERMINATE
 from ..wire.session import NOBODY, Channel, Session, Strangers, dialing
 from .config import WorkerConfig
 from .intake import Intake
@@ -62,7 +62,7 @@ class Shift(Deeds):
         self._ended = ended
         self._timer: IDelayedCall | None = None
         self._control: Channel | None = None
-        self.intake = Intake(bindings, clock, config.buffer)
+        self.intake = Intake(bindings, clock, config.buffer, config.credits)
         session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, Limits())
         self.link = Link(session, Turn(clock), clock)
         self.link.begin = self.intake.begin
@@ -74,7 +74,8 @@ class Shift(Deeds):
 
     def connected(self) -> None:
         """The socket is there: say who we are, and that we live."""
-        self._control = self.link.session.open(HANDSHAKE, (self._config.uuid,), self)
+        said = (self._config.uuid, {CREDITS: True}) if self._config.credits else (self._config.uuid,)
+        self._control = self.link.session.open(HANDSHAKE, said, self)
         self._pulse.beat()
 
     def watch(self) -> None:

@@ -21,7 +21,7 @@ from ..wire.http import pack_head, unpack_request
 from .blocking import BlockingRequest, BlockingResponse
 from .request import BODY_LIMIT, Request
 from .response import Response
-from .running import Handler
+from .running import Handler, Kind
 
 #: A map or pairs; values may be numbers.
 HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -29,9 +29,14 @@ HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class HttpHandler:
-    """A handler that speaks HTTP; `Worker.on` knows what to do with it."""
+    """
+    A handler that speaks HTTP; `Worker.on` knows what to do with it.
+
+    :ivar run: how it must be run, or None for how it looks.
+    """
 
     handler: Handler
+    run: Kind | None = None
 
 
 def http(handler: Handler) -> HttpHandler:

@@ -59,7 +59,7 @@ class Worker:
         adapter: Adapter | None = None
         bare: Handler
         if isinstance(handler, HttpHandler):
-            bare, adapter = handler.handler, adapt
+            bare, adapter, run = handler.handler, adapt, run or handler.run
         else:
             bare = handler
         looks = kind_of(bare)

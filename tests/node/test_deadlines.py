@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from cocaine_tx.node.deadlines import FINEST, Deadlines, grain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-
-from cocaine_tx.node.deadlines import FINEST, Deadlines, grain
 
 
 class DeadlinesTests(SynchronousTestCase):

@@ -1,0 +1,61 @@
+"""
+Announcements: what a node's locator writes on its ``connect`` stream, as values.
+
+Source: reference ``protocol-v12.md`` section 10.2, ``observed-runtime.md`` 19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import RemoteProtocolError
+from ..interfaces import ServiceInfo
+from ..rpc.client import service_info
+from ..wire.frames import unpack
+from ..wire.headers import LOCATOR_EXTRA, Headers, find
+
+#: Most services that one node may announce at a time.
+SERVICES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One announcement: services without endpoints have gone."""
+
+    uuid: str
+    services: Mapping[str, ServiceInfo]
+    extra: Mapping[str, Any]
+
+
+def news_of(args: tuple[Any, ...], headers: Headers) -> News:
+    """
+    What a write of the ``connect`` stream says.
+
+    :raises RemoteProtocolError: it has not the shape of an announcement.
+    """
+    if len(args) < 2 or args[0].__class__ is not bytes or args[1].__class__ is not dict:
+        raise RemoteProtocolError("an announcement is not [uuid, {name: service}]")
+    if len(args[1]) > SERVICES:
+        raise RemoteProtocolError(f"more than {SERVICES} services are announced")
+    services = {}
+    for name, row in args[1].items():
+        if name.__class__ is not bytes or row.__class__ is not tuple or len(row) < 3 or row[2].__class__ is not dict:
+            raise RemoteProtocolError("an announced service is not [endpoints, version, graph]")
+        services[name.decode("utf-8", "surrogateescape")] = service_info(row)
+    return News(args[0].decode("utf-8", "surrogateescape"), services, _extra(headers))
+
+
+def _extra(headers: Headers) -> dict[str, Any]:
+    blob = find(headers, LOCATOR_EXTRA)
+    if not blob:
+        return {}
+    labels = unpack(blob)
+    if labels.__class__ is not dict:
+        raise RemoteProtocolError("the header x-cocaine-locator-extra is not a map")
+    return {_text(key): _text(value) for key, value in labels.items()}
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if value.__class__ is bytes else value

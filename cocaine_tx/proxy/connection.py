@@ -1,0 +1,384 @@
+"""
+One HTTP client: bytes from the transport to requests, and answers back, one after another.
+
+The parser tells what has arrived, an `Exchange` deals with each request, and this class owns what lies between: order,
+keep-alive, time limits, pressure, and how a connection ends. Time limits stand in the door's `Deadlines`; a connection
+is entered again only when a limit comes nearer, so a request on a busy connection costs no timer.
+
+Source: RFC 9112 section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, cast
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure as Reason
+from zope.interface import implementer
+
+from cocaine_tx.proxy.access import Entry
+from cocaine_tx.proxy.answer import Answer, Ending
+from cocaine_tx.proxy.door import Door
+from cocaine_tx.proxy.exchange import Exchange
+from cocaine_tx.proxy.failure import Failure, error_answer, refused
+from cocaine_tx.proxy.parser import RequestParser
+from cocaine_tx.proxy.request import Body, End, Event, Refused, RequestHead
+from cocaine_tx.rpc.outlet import Outlet
+
+#: Seconds in which a client may still read the last answer while what it sends is dropped.
+LINGER = 2.0
+
+Pages = Callable[[RequestHead], Failure | None]
+
+
+@implementer(IHalfCloseableProtocol)
+class HttpConnection(Protocol):
+    """
+    :param door: what all connections share.
+    :param pages: answers of our own by request, in place of the apps.
+    :ivar sent: bytes given out so far.
+    :ivar half_closed: the client will send no more.
+    """
+
+    _log = Logger()
+
+    def __init__(self, door: Door, pages: Pages | None = None) -> None:
+        self.door = door
+        self.pages = pages
+        self.sent = 0
+        self.half_closed = False
+        self._parser = RequestParser(door.terms.parser)
+        self._exchange: Exchange | None = None
+        self._outlet: Outlet | None = None
+        self._out: list[bytes] = []
+        self._unsent = 0
+        self._asked = False  # the end of the turn will flush
+        self._telling = False
+        self._request_read = False  # the request being answered has been read to its end
+        self._in_head = False
+        self._tunnel = False
+        self._closing = False  # nothing more is read
+        self._gone = False
+        self._client: str | None = None
+        self._holders: set[object] | None = None
+        self._client_due = self._write_due = self._watched = inf
+        self._bin = 0.0
+
+    # -- reading
+
+    def connectionMade(self) -> None:
+        door = self.door
+        transport = cast(Any, self.transport)
+        if hasattr(transport, "setTcpNoDelay"):
+            try:
+                transport.setTcpNoDelay(True)
+                transport.setTcpKeepAlive(True)
+            except OSError:
+                pass  # it has gone meanwhile, or is a UNIX socket; it will say so itself
+        door.connections.add(self)
+        door.meters.accepted += 1
+        door.meters.active += 1
+        self._outlet = Outlet(transport, self._drained, self._progressed)
+        now = door.clock.seconds()
+        self._client_due = now + door.terms.head
+        self.expect(self._client_due, now)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._tunnel:
+            if self._exchange is not None:
+                self._exchange.tunnelled(data)
+        elif not self._closing:
+            self._told(self._parser.feed(data))
+
+    def _told(self, events: list[Event]) -> None:
+        self._telling = True
+        parser = self._parser
+        while True:
+            for event in events:
+                kind = event.__class__
+                if kind is RequestHead:
+                    self._begin(cast(RequestHead, event))
+                elif kind is Body:
+                    self._client_due = self.door.clock.seconds() + self.door.terms.body
+                    if self._exchange is not None:
+                        self._exchange.body(cast(Body, event).data)
+                elif kind is End:
+                    self._client_due = inf
+                    self._request_read = True
+                    if self._exchange is not None:
+                        self._exchange.end()
+                else:
+                    self._refused(cast(Refused, event))
+            if self._exchange is None and self._request_read and not self._closing:
+                self._request_read = False
+                events = parser.next()
+                if events:
+                    continue
+            break
+        self._telling = False
+        if self._exchange is None and self.half_closed and not self._closing:
+            for event in parser.eof():
+                self._refused(cast(Refused, event))
+            if not self._closing:
+                self._close()
+        if self._closing or self._tunnel:
+            return
+        if self._exchange is None:
+            self._await_head()
+        if parser.waiting:
+            self.hold(self)
+        elif self._holders:
+            self.release(self)
+
+    def _begin(self, head: RequestHead) -> None:
+        now = self.door.clock.seconds()
+        self._in_head = False
+        if head.length != 0:
+            self._client_due = now + self.door.terms.body
+            self.expect(self._client_due, now)
+        self._exchange = exchange = Exchange(self, head, now)
+        exchange.begin()
+
+    def _await_head(self) -> None:
+        """No request is being answered: the client may be silent for a while, but not inside a head."""
+        if self._request_read or self._exchange is not None:
+            return
+        terms, now = self.door.terms, self.door.clock.seconds()
+        if not self._parser.idle:
+            if not self._in_head:
+                self._in_head = True
+                self._client_due = now + terms.head
+                self.expect(self._client_due, now)
+        elif self.door.draining:
+            self._close()
+        elif self._client_due == inf:
+            self._client_due = now + terms.keep_alive
+            self.expect(self._client_due, now)
+
+    def _refused(self, verdict: Refused) -> None:
+        if self._exchange is not None:
+            self._exchange.refused(verdict)
+        else:
+            self._reply(refused(verdict), verdict.reason)
+
+    def _reply(self, own: Failure, error: str) -> None:
+        """An answer to what never became a request; the last one."""
+        door = self.door
+        before = self.sent
+        self.say(Answer(b"GET", b"1.1", False, b"", door.date()).complete(own.status, own.headers, own.body))
+        door.meters.answered("", own.status, 0.0, self.sent - before)
+        if door.log.form is not None:
+            sent = self.sent - before
+            door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", error))
+        self._linger()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more, but may still read."""
+        self.half_closed = True
+        if self._tunnel:
+            if self._exchange is not None:
+                self._exchange.tunnelled(b"")
+        elif self._closing:
+            cast(Any, self.transport).loseConnection()
+        elif self._exchange is None or not self._request_read:
+            self._told(self._parser.eof())
+
+    def writeConnectionLost(self) -> None:
+        """We have said that we write no more."""
+
+    def connectionLost(self, reason: Reason = connectionDone) -> None:
+        self._closing = self._gone = True
+        if self._watched != inf:
+            self.door.deadlines.leave(self, self._bin)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.deserted()
+        self.door.left(self)
+
+    @property
+    def last_request(self) -> bool:
+        """No other request will be read behind the one being answered."""
+        return self.door.draining or (self.half_closed and not self._parser.waiting)
+
+    @property
+    def client(self) -> str:
+        """The client's address, for the log."""
+        if self._client is None:
+            peer = cast(Any, self.transport).getPeer()
+            self._client = str(getattr(peer, "host", None) or "-")
+        return self._client
+
+    # -- writing
+
+    def say(self, data: bytes) -> None:
+        """Some of an answer; it leaves when the turn ends, or with the answer's end."""
+        self._out.append(data)
+        self._unsent += len(data)
+        self.sent += len(data)
+        if not self._asked:
+            self._asked = True
+            self.door.turn.call(self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._asked = False
+        self._flush()
+
+    def _flush(self) -> None:
+        out, outlet = self._out, self._outlet
+        if not out or outlet is None:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._unsent = 0
+        waiting = outlet.pending
+        outlet.write(data)
+        if outlet.pending and not waiting:
+            self._progressed()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._unsent + (self._outlet.pending if self._outlet is not None else 0)
+
+    def _progressed(self) -> None:
+        now = self.door.clock.seconds()
+        self._write_due = now + self.door.terms.write
+        self.expect(self._write_due, now)
+
+    def _drained(self) -> None:
+        self._write_due = inf
+        if self._exchange is not None:
+            self._exchange.relieved()
+
+    def answered(self, exchange: Exchange) -> None:
+        """The exchange has said everything it had to say."""
+        self._flush()
+        exchange.settle()
+        self._exchange = None
+        if self._holders:
+            self._holders.clear()
+            cast(Any, self.transport).resumeProducing()
+        ending = exchange.answer.ending
+        if ending is Ending.ABORT:
+            self.abort()
+        elif ending is Ending.KEEP:
+            # What is left of the body is read and dropped; then comes the next request.
+            if not self._telling:
+                self._told([])
+        elif self._request_read and not self._parser.waiting:
+            self._close()
+        else:
+            self._linger()
+
+    # -- pressure
+
+    def hold(self, holder: object) -> None:
+        """Do not read from the client until every holder has released it."""
+        if self._holders is None:
+            self._holders = set()
+        if not self._holders and not self._closing:
+            cast(Any, self.transport).pauseProducing()
+        self._holders.add(holder)
+
+    def release(self, holder: object) -> None:
+        """The holder can take data again."""
+        holders = self._holders
+        if holders and holder in holders:
+            holders.discard(holder)
+            if not holders and not self._closing:
+                now = self.door.clock.seconds()
+                if self._client_due != inf:
+                    self._client_due = now + self.door.terms.body
+                cast(Any, self.transport).resumeProducing()
+
+    def enter_tunnel(self) -> None:
+        """The app has switched protocols: from here on bytes pass as they are."""
+        self._tunnel = True
+        self._client_due = inf
+        rest = self._parser.rest()
+        self.release(self)
+        if rest and self._exchange is not None:
+            self._exchange.tunnelled(rest)
+
+    # -- time
+
+    def expect(self, due: float, now: float) -> None:
+        """Something must have happened by ``due``; the time is looked at again then."""
+        if due < self._watched:
+            deadlines = self.door.deadlines
+            if self._watched != inf:
+                deadlines.leave(self, self._bin)
+            self._watched = due
+            self._bin = deadlines.enter(self, due, max(due - now, 0.001))
+
+    def timed(self) -> None:
+        """The nearest limit that was watched has come; it may have moved meanwhile."""
+        self._watched = inf
+        now = self.door.clock.seconds()
+        if self._holders and self._client_due <= now:
+            self._client_due = now + self.door.terms.body  # its silence is our doing
+        if self._write_due <= now:
+            self._log.debug("{client} takes nothing and is cut off", client=self.client)
+            self.abort()
+        elif self._exchange is not None and self._exchange.due <= now:
+            self._exchange.expire()
+        elif self._client_due <= now:
+            self._late()
+        if not self._gone:
+            due = min(self._client_due, self._write_due, self._exchange.due if self._exchange is not None else inf)
+            if due != inf:
+                self.expect(due, now)
+
+    def _late(self) -> None:
+        """The client is too slow."""
+        self._client_due = inf
+        if self._closing:
+            self.abort()
+        elif self._exchange is not None:
+            self._exchange.refused(Refused(408, "the body did not arrive in time"))
+        elif self._in_head:
+            self._reply(error_answer(408, "the request did not arrive in time"), "the head did not arrive in time")
+        else:
+            self._close()
+
+    # -- the end
+
+    def drain(self) -> None:
+        """No further request is taken."""
+        if self._exchange is None and not self._closing and self._parser.idle:
+            self._close()
+
+    def _close(self) -> None:
+        """Send what was said, then end the connection."""
+        self._stop_reading_requests()
+        cast(Any, self.transport).loseConnection()
+
+    def _linger(self) -> None:
+        """The same while the client may still be sending: closing at once would reset it before it has read."""
+        self._stop_reading_requests()
+        transport = cast(Any, self.transport)
+        half = getattr(transport, "loseWriteConnection", None)
+        if half is None or self.half_closed:
+            transport.loseConnection()
+            return
+        half()
+        now = self.door.clock.seconds()
+        self._client_due = now + LINGER
+        self.expect(self._client_due, now)
+
+    def _stop_reading_requests(self) -> None:
+        self._flush()
+        self._closing = True
+        if self._holders:
+            self._holders.clear()
+            cast(Any, self.transport).resumeProducing()
+
+    def abort(self) -> None:
+        """End the connection now, with a reset."""
+        self._closing = True
+        transport = cast(Any, self.transport)
+        getattr(transport, "abortConnection", transport.loseConnection)()

@@ -1,0 +1,126 @@
+"""
+What all clients of one proxy process share, and the factory of their connections.
+
+Made by ``daemon/proxy.py``; every `cocaine_tx.proxy.connection.HttpConnection` and every exchange on it holds the door.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+
+from cocaine_tx.proxy.access import AccessLog
+from cocaine_tx.proxy.answer import http_date
+from cocaine_tx.proxy.metrics import Meters
+from cocaine_tx.proxy.retry import Budget
+from cocaine_tx.proxy.terms import Terms
+from cocaine_tx.proxy.upstreams import Upstreams
+from cocaine_tx.rpc.deadlines import Deadlines
+from cocaine_tx.rpc.turn import Turn
+from cocaine_tx.wire.headers import Headers, timeout_header, window_header
+
+
+class Door:
+    """
+    :param clock: tells the time and wakes us; ``wall`` tells the date.
+    :param log: where a line for every request goes.
+    :ivar connections: open client connections.
+    :ivar draining: no new request is taken; the process is about to end.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        turn: Turn,
+        upstreams: Upstreams,
+        terms: Terms,
+        log: AccessLog,
+        retry_share: float = 0.2,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
+        self.turn = turn
+        self.upstreams = upstreams
+        self.log = log
+        self.wall = wall
+        self.budget = Budget(retry_share)
+        self.meters = Meters()
+        self.draining = False
+        self.connections: set[Any] = set()
+        self.deadlines: Deadlines[Any] = Deadlines(clock, lambda connection: connection.timed())
+        self._idle: Deferred[None] | None = None
+        self.reload(terms)
+
+    def reload(self, terms: Terms) -> None:
+        """New terms, for requests that begin from now on."""
+        self.terms = terms
+        #: In the spelling of HTTP's own names.
+        self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
+        #: The wire headers of every ordinary call.
+        self.deadline: Headers = (timeout_header(terms.request),)
+        self.window: Headers = (window_header(terms.buffer),)
+        self.noted = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
+        self.noted_lengths = frozenset(map(len, self.noted))
+
+    def date(self) -> bytes:
+        """The value of ``Date``."""
+        return http_date(int(self.wall()))
+
+    @property
+    def healthy(self) -> bool:
+        """Whether clients should be sent here."""
+        return self.upstreams.locators.healthy and not self.draining
+
+    def left(self, connection: object) -> None:
+        """A client's connection has ended."""
+        self.connections.discard(connection)
+        self.meters.active -= 1
+        if not self.connections and self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """Finish what has begun, begin nothing; fires when the last client has gone."""
+        self.draining = True
+        idle: Deferred[None] = Deferred(lambda _: None)
+        self._idle = idle
+        for connection in list(self.connections):
+            connection.drain()
+        if not self.connections and self._idle is not None:
+            self._idle = None
+            idle.callback(None)
+        return idle
+
+    def close(self) -> None:
+        """Cut off whoever is left."""
+        for connection in list(self.connections):
+            connection.abort()
+        self.deadlines.stop()
+
+
+class DoorFactory(ServerFactory):
+    """
+    Client connections on one listening port.
+
+    :param make: a connection for a new client.
+    :param most: connections at once over all ports; one more is closed.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, door: Door, make: Callable[[Door], Protocol], most: int) -> None:
+        self._door = door
+        self._make = make
+        self.most = most
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        if len(self._door.connections) >= self.most:
+            self._door.meters.refused += 1
+            return None
+        return self._make(self._door)

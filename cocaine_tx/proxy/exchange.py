@@ -1,0 +1,345 @@
+"""
+One request and its answer: from the head the client sent to the last byte it gets.
+
+The client's `cocaine_tx.proxy.connection.HttpConnection` makes one for each request and tells it what arrives; a
+`cocaine_tx.proxy.call.Call` brings it to the app and tells what the app says. It ends in exactly one of three ways: an
+answer of the app's, an answer of our own, or a connection that breaks off.
+
+Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from cocaine_tx.errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
+from cocaine_tx.proxy.access import Entry
+from cocaine_tx.proxy.answer import Answer, Ending
+from cocaine_tx.proxy.call import Call
+from cocaine_tx.proxy.failure import Failure, error_answer, failed, not_routed, printable, refused
+from cocaine_tx.proxy.request import Fields, Refused, RequestHead
+from cocaine_tx.proxy.route import Route, Verdict, route
+from cocaine_tx.proxy.trace import Identity, identify
+from cocaine_tx.proxy.upload import Upload
+from cocaine_tx.proxy.upstream import Pool
+from cocaine_tx.wire.headers import Headers, timeout_header
+from cocaine_tx.wire.http import pack_request, unpack_head
+from cocaine_tx.wire.session import Channel
+
+if TYPE_CHECKING:
+    from cocaine_tx.proxy.connection import HttpConnection
+
+#: Seconds that a switched connection may live as far as the node is concerned.
+_TUNNEL_TIME = 86400.0
+#: As nginx writes it in the log: the client did not wait.
+_CLIENT_GONE = 499
+
+_PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
+_UNROUTED = {
+    Verdict.NOWHERE: not_routed(),
+    Verdict.AMBIGUOUS: error_answer(400, "the routing headers contradict themselves"),
+}
+
+
+class Exchange:
+    """
+    :param http: the client's connection.
+    :param head: the request's.
+    :param now: the clock's time.
+    :ivar answer: what the client gets.
+    :ivar due: the clock's time by which the app must say something.
+    :ivar complete: the whole request has arrived.
+    :ivar over: it has come to its end.
+    """
+
+    __slots__ = (
+        "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status",
+        "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
+    )  # fmt: skip
+
+    def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
+        door = http.door
+        self.http = http
+        self.head = head
+        self.answer = Answer.to(head, door.date())
+        self.complete = self.over = False
+        self.due = inf
+        self.error = ""
+        self._started = now
+        self._until = now + door.terms.request
+        self._pace = 0.0
+        self._status = 0
+        self._own: Failure | None = None
+        self._dropped = 0
+        self._route: Route | None = None
+        self._pool: Pool | None = None
+        self._identity: Identity | None = None
+        self._upload: Upload | None = None
+        self._call: Call | None = None
+        self._wire: Headers = ()  # beside the deadline
+        self._sent_before = http.sent
+
+    # -- the request
+
+    def begin(self) -> None:
+        """Look where it goes, and what is to become of its body."""
+        door, head = self.http.door, self.head
+        door.meters.running += 1
+        if self.http.pages is not None:
+            return self._answer_ourselves(self.http.pages(head) or not_routed())
+        where = route(head, door.terms.by_host)
+        if isinstance(where, Verdict):
+            pong = _PONG if door.healthy else _NO_PONG
+            return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
+        door.budget.earn()
+        noted = self._note(where)
+        self._route = where
+        self._pace = door.terms.chunk_time(where.app, where.event)
+        self._pool = door.upstreams.pool(where.app, noted.get(door.terms.sticky_header))
+        if head.length != 0 or head.upgrade:
+            self._upload = Upload(self, self._pool, head, door.terms.inline)
+            self._upload.begin()
+        return None
+
+    def _note(self, where: Route) -> dict[bytes, bytes]:
+        """The headers that mean something to us; the request's identity is made of them."""
+        door = self.http.door
+        names, lengths = door.noted, door.noted_lengths
+        noted: dict[bytes, bytes] = {}
+        for name, value in self.head.headers:
+            if len(name) in lengths and (lower := name.lower()) in names:
+                noted[lower] = value
+                if lower in door.terms.mapped:
+                    self._wire += ((lower, value),)
+        given = noted.get(door.terms.request_header)
+        self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
+        if identity.headers:
+            self._wire += identity.headers
+        if given is None:
+            # Now the app can write the same id into its own log.
+            where.headers.append((door.request_header, identity.id))
+        return noted
+
+    def body(self, data: bytes) -> None:
+        """Some of the body has arrived."""
+        self.http.door.meters.received += len(data)
+        if self.over:
+            return
+        if self._upload is not None:
+            self._upload.take(data)
+        elif self._own is not None:
+            self._dropped += len(data)
+            if self._dropped > self.http.door.terms.inline:
+                self.reply(self._own)
+
+    def end(self) -> None:
+        """The request is complete."""
+        self.complete = True
+        if self._own is not None:
+            self.reply(self._own)
+        elif self._upload is not None:
+            self._upload.end()
+        else:
+            self.send(b"", self._started)
+
+    def refused(self, verdict: Refused) -> None:
+        """The rest of the request cannot be understood."""
+        self._leave(ConnectionGone("the HTTP client broke the protocol"))
+        self.error = verdict.reason
+        self.reply(refused(verdict))
+
+    def _answer_ourselves(self, answer: Failure) -> None:
+        """At the end of the request, unless the client had better not send the rest."""
+        self._own = answer
+        head = self.head
+        if head.expect_continue or (head.length or 0) > self.http.door.terms.inline:
+            self.reply(answer)
+
+    # -- to the app
+
+    def send(self, body: bytes, now: float) -> None:
+        """The whole request is there. The upload calls this, if there is one."""
+        assert self._route is not None
+        call = self._called(self._route.headers, body, self.http.door.deadline)
+        self._wait(now)
+        call.send()
+
+    def send_alone(self, extra: Fields, tunnel: bool) -> None:
+        """Only the head goes out, on a connection of its own; the upload sends the rest."""
+        assert self._route is not None
+        deadline = (timeout_header(_TUNNEL_TIME),) if tunnel else self.http.door.deadline
+        call = self._called(self._route.headers + extra, b"", deadline)
+        self._wait(self.http.door.clock.seconds())
+        call.stream()
+
+    def _called(self, headers: Fields, body: bytes, deadline: Headers) -> Call:
+        head, where, pool = self.head, self._route, self._pool
+        assert where is not None and pool is not None
+        packed = pack_request(head.method, where.uri, head.version, headers, body)
+        self._call = call = Call(self, pool, where.event, deadline + self._wire if self._wire else deadline, packed)
+        return call
+
+    def _wait(self, now: float) -> None:
+        """From now the app has its time."""
+        self.due = min(self._until, now + self._pace)
+        self.http.expect(self.due, now)
+
+    def has_time(self) -> bool:
+        """Another try may still succeed."""
+        return bool(self.http.door.clock.seconds() < self.due)
+
+    def opened(self, channel: Channel, window: int) -> None:
+        """The head has been sent; the rest can follow, so many bytes before the app grants more (0: any number)."""
+        if self._upload is not None:
+            self._upload.opened(channel, window)
+
+    def credited(self, size: int) -> None:
+        """The app takes more of the body."""
+        if self._upload is not None:
+            self._upload.credited(size)
+
+    def tunnelled(self, data: bytes) -> None:
+        """The client's bytes after a switch of protocols; empty: it sends no more."""
+        if self._upload is not None:
+            self._upload.tunnelled(data)
+            self._wait(self.http.door.clock.seconds())
+
+    # -- from the app
+
+    def chunk(self, args: tuple[Any, ...]) -> None:
+        """A chunk of the answer; the first is its head."""
+        if not args or args[0].__class__ is not bytes:
+            return self._malformed("a chunk of the application's answer is not raw")
+        answer, http = self.answer, self.http
+        self.due = min(self._until, http.door.clock.seconds() + self._pace)
+        if not answer.begun:
+            return self._head(args[0])
+        out = answer.chunk(args[0])
+        if out:
+            http.say(out)
+        if answer.done:
+            self._finish()
+        elif http.waiting and self._call is not None and self._call.press():
+            self.due = self._until
+        return None
+
+    def _head(self, packed: bytes) -> None:
+        http, answer = self.http, self.answer
+        if http.last_request:
+            answer.last()
+        try:
+            status, headers = unpack_head(packed)
+            http.say(answer.head(status, headers, self._extra()))
+        except HttpFormatError as problem:
+            return self._malformed(problem.reason)
+        if answer.begun:
+            self._status = status
+            if self._upload is not None:
+                self._upload.headed(answer.tunnel)
+            if answer.tunnel:
+                self._until, self._pace = inf, max(self._pace, http.door.terms.keep_alive)
+                http.enter_tunnel()
+        return None
+
+    def close(self) -> None:
+        """The app has said everything."""
+        try:
+            out = self.answer.end()
+        except HttpFormatError as problem:
+            return self._malformed(problem.reason)
+        if out:
+            self.http.say(out)
+        self._finish()
+        return None
+
+    def _malformed(self, reason: str) -> None:
+        error = HttpFormatError(reason)
+        self._leave(error)
+        self.failed(error)
+
+    def failed(self, error: CocaineError) -> None:
+        """The app, or the way to it, has failed for good."""
+        self.error = str(error)
+        where, identity = self._route, self._identity
+        app = where.app if where is not None else ""
+        id = identity.id.decode("latin-1") if identity is not None else ""
+        self.reply(failed(error, app, id, self.http.door.terms.queue_full_status))
+
+    def relieved(self) -> None:
+        """The client has taken everything."""
+        if self._call is not None and self._call.relieve():
+            self._wait(self.http.door.clock.seconds())
+
+    # -- the end
+
+    def expire(self) -> None:
+        """The app's time is over."""
+        error = InvocationTimeout("Timed out while waiting for the application")
+        self._leave(error)
+        self.failed(error)
+
+    def deserted(self) -> None:
+        """The client has gone."""
+        if self.over:
+            return
+        self.http.door.meters.disconnections += 1
+        self._leave(ConnectionGone("the HTTP client has gone"))
+        self.error = self.error or "the client has gone"
+        self._status = self._status or _CLIENT_GONE
+        self.over = True
+        self.settle()
+
+    def _leave(self, error: CocaineError) -> None:
+        if self._call is not None:
+            self._call.leave(error)
+
+    def reply(self, own: Failure) -> None:
+        """An answer of our own; if there is another already, that one breaks off."""
+        if self.over:
+            return
+        answer = self.answer
+        if not answer.begun:
+            if not self.complete or self.http.last_request:
+                answer.last()
+            self._status = own.status
+            id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
+            self.http.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.due = inf
+        if self._call is not None:
+            self._call.finish()
+        self.http.answered(self)
+
+    def _extra(self) -> Fields:
+        identity, where = self._identity, self._route
+        assert identity is not None and where is not None
+        extra = [(b"X-Cocaine-Application", printable(where.app)), (self.http.door.request_header, identity.id)]
+        if identity.response:
+            extra.append((b"traceresponse", identity.response))
+        return extra
+
+    def settle(self) -> None:
+        """Count it and write its line. The connection calls this when everything has been said."""
+        door, where, identity = self.http.door, self._route, self._identity
+        app, event = (where.app, where.event) if where is not None else ("", "")
+        seconds = door.clock.seconds() - self._started
+        sent = self.http.sent - self._sent_before
+        meters = door.meters
+        meters.running -= 1
+        if self.answer.begun and self.answer.ending is Ending.ABORT:
+            meters.aborted += 1
+        # Only names that lead somewhere are counted by name.
+        known = app if self._call is not None and self._call.answered else ""
+        self._call = self._upload = None  # no cycle is left for the collector
+        meters.answered(known, self._status, seconds, sent)
+        if door.log.form is not None:
+            id = identity.id if identity is not None else b"-"
+            door.log.add(
+                Entry(self.http.client, door.wall(), self.head, self._status, sent, seconds, id, app, event, self.error)
+            )

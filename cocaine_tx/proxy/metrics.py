@@ -1,0 +1,111 @@
+"""
+What has happened, in numbers: counted where it happens, shown as Prometheus text or as JSON.
+
+Source: the Prometheus text format 0.0.4; reference ``http-tools-sdk.md`` A.2 (``/info``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+#: Upper bounds of the histogram of durations, in seconds.
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Different apps that are counted one by one; later ones together, since clients choose names.
+APPS = 500
+_OTHERS = "(others)"
+
+
+class Meters:
+    """
+    The counters of one process.
+
+    :ivar accepted: connections taken.
+    :ivar active: connections open now.
+    :ivar refused: connections that were too many.
+    :ivar running: requests that wait for their answer.
+    :ivar retries: requests sent once more.
+    :ivar disconnections: requests whose client has gone.
+    :ivar aborted: answers that broke off.
+    """
+
+    __slots__ = (
+        "_apps", "_buckets", "aborted", "accepted", "active", "disconnections", "received", "refused", "retries",
+        "running", "seconds", "sent", "statuses",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.accepted = self.active = self.refused = self.running = self.retries = 0
+        self.disconnections = self.aborted = self.received = self.sent = 0
+        self.seconds = 0.0
+        self.statuses: dict[tuple[str, int], int] = {}
+        self._apps: set[str] = set()
+        self._buckets = [0] * (len(BOUNDS) + 1)
+
+    def answered(self, app: str, status: int, seconds: float, sent: int) -> None:
+        """A request has its answer."""
+        if app not in self._apps:
+            if len(self._apps) < APPS:
+                self._apps.add(app)
+            else:
+                app = _OTHERS
+        key = (app, status)
+        self.statuses[key] = self.statuses.get(key, 0) + 1
+        self._buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+        self.sent += sent
+
+    @property
+    def total(self) -> int:
+        """Requests answered."""
+        return sum(self._buckets)
+
+    def info(self, pools: Mapping[str, int]) -> dict[str, object]:
+        """As the original's ``/info``, and more."""
+        return {
+            "services": {"cache": dict(pools)},
+            "requests": {"inprogress": self.running, "total": self.total, "retried": self.retries},
+            "errors": {"disconnections": self.disconnections, "aborted": self.aborted},
+            "connections": {"accepted": self.accepted, "active": self.active, "refused": self.refused},
+            "sampling": {},
+        }
+
+    def text(self, pools: Mapping[str, int]) -> str:
+        """For Prometheus."""
+        lines: list[str] = []
+
+        def metric(name: str, kind: str, about: str, *samples: tuple[str, float]) -> None:
+            lines.append(f"# HELP cocaine_proxy_{name} {about}")
+            lines.append(f"# TYPE cocaine_proxy_{name} {kind}")
+            lines.extend(f"cocaine_proxy_{name}{labels} {value:g}" for labels, value in samples)
+
+        metric("connections_accepted_total", "counter", "Connections taken.", ("", self.accepted))
+        metric("connections_refused_total", "counter", "Connections that were too many.", ("", self.refused))
+        metric("connections_active", "gauge", "Connections open now.", ("", self.active))
+        metric("requests_active", "gauge", "Requests that wait for their answer.", ("", self.running))
+        metric("retries_total", "counter", "Requests sent once more.", ("", self.retries))
+        metric("client_disconnects_total", "counter", "Requests whose client has gone.", ("", self.disconnections))
+        metric("aborted_total", "counter", "Answers that broke off.", ("", self.aborted))
+        metric("received_bytes_total", "counter", "Bytes of request bodies.", ("", self.received))
+        metric("sent_bytes_total", "counter", "Bytes of answers.", ("", self.sent))
+        metric(
+            "requests_total", "counter", "Requests answered, by application and status.",
+            *((f'{{app="{_label(app)}",code="{status}"}}', n) for (app, status), n in sorted(self.statuses.items())),
+        )  # fmt: skip
+        metric(
+            "upstream_connections", "gauge", "Connections to applications.",
+            *((f'{{app="{_label(app)}"}}', n) for app, n in sorted(pools.items())),
+        )  # fmt: skip
+        lines.append("# HELP cocaine_proxy_request_seconds Time from a request's head to the end of its answer.")
+        lines.append("# TYPE cocaine_proxy_request_seconds histogram")
+        below = 0
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self._buckets, strict=True):
+            below += count
+            lines.append(f'cocaine_proxy_request_seconds_bucket{{le="{bound}"}} {below}')
+        lines.append(f"cocaine_proxy_request_seconds_sum {self.seconds:.6f}")
+        lines.append(f"cocaine_proxy_request_seconds_count {below}")
+        return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,322 @@
+"""
+Connections to one app: made before they are offered, the least loaded first, replaced as they age.
+
+Every connection is resolved anew, so that a routing group's weights and new nodes take effect as connections age. One
+whose client is slow, or whose request is large, is *set aside*: it serves what it has and is offered to nobody, so that
+one slow stream delays nobody else. A request that wants a connection of its own gets one that nobody else uses.
+
+Source: reference ``http-tools-sdk.md`` section A.2, without its defects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from random import random
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import TimeoutError as TooLate
+from twisted.logger import Logger
+
+from cocaine_tx.errors import CocaineError, RemoteProtocolError, Unreachable
+from cocaine_tx.interfaces import Endpoint
+from cocaine_tx.proxy.locators import Locators
+from cocaine_tx.rpc.client import Dialer, Remote
+from cocaine_tx.rpc.connection import Connection
+from cocaine_tx.wire.idl import parse_protocol
+
+#: Seconds an endpoint that could not be reached is tried only after all others.
+EJECTED = 10.0
+#: Seconds without a request after which an app's connections are closed.
+UNUSED = 600.0
+#: Seconds for the app to say what it takes.
+INFO_TIME = 5.0
+
+
+class Passenger(Protocol):
+    """A request that waits for a connection."""
+
+    def offered(self, upstream: Upstream) -> None:
+        """Here is one."""
+
+    def unserved(self, error: CocaineError) -> None:
+        """There is none, and no other attempt is being made."""
+
+
+class Upstream:
+    """
+    One live connection.
+
+    :ivar session: its channels; ``len`` of it is the load.
+    :ivar expires: when it is replaced.
+    :ivar aside: it is offered to nobody any more.
+    :ivar windows: the node at its end knows windows and credits.
+    """
+
+    __slots__ = ("aside", "connection", "expires", "remote", "session", "windows")
+
+    def __init__(self, remote: Remote, expires: float) -> None:
+        self.remote = remote
+        self.connection: Connection = remote.connection
+        self.session = remote.connection.session
+        self.expires = expires
+        self.aside = False
+        self.windows = False
+
+
+class Pool:
+    """
+    The connections to one app.
+
+    :param size: connections that are offered.
+    :param lifespan: seconds; a connection lives once to twice as long.
+    :ivar open: those offered.
+    :ivar aside: those that only finish what they have.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, name: str, dialer: Dialer, locators: Locators, size: int, lifespan: float, most_waiting: int = 20_000
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.lifespan = lifespan
+        self.open: list[Upstream] = []
+        self.aside: set[Upstream] = set()
+        self.used = dialer.reactor.seconds()
+        self._dialer = dialer
+        self._locators = locators
+        self._most_waiting = most_waiting
+        self._waiting: dict[Passenger, None] = {}
+        self._connecting = 0
+        self._ejected: dict[Endpoint, float] = {}
+        self._next = 0
+        self._streams: bool | None = None
+        self._pending: set[Deferred[None]] = set()
+
+    # -- choosing
+
+    def pick(self, excluded: tuple[Upstream, ...] = ()) -> Upstream | None:
+        """The least loaded of those that can take a request; the first of equals changes with every call."""
+        offered = self.open
+        count = len(offered)
+        if count + self._connecting < self.size:
+            self._grow()
+        best, least = None, 1 << 60
+        start = self._next = (self._next + 1) % count if count else 0
+        for at in range(start - count, start):
+            upstream = offered[at]
+            load = len(upstream.session)
+            if load < least and not upstream.connection.held and upstream not in excluded:
+                best, least = upstream, load
+                if not load:
+                    break
+        return best
+
+    def seat(self, passenger: Passenger, excluded: tuple[Upstream, ...] = ()) -> None:
+        """Offer a connection now or later; those in ``excluded`` only if there is no other."""
+        self.used = self._dialer.reactor.seconds()
+        upstream = self.pick(excluded) or (self.pick() if excluded else None)
+        if upstream is not None:
+            passenger.offered(upstream)
+        elif len(self._waiting) >= self._most_waiting:
+            passenger.unserved(Unreachable("too many requests wait for a connection to it"))
+        else:
+            self._waiting[passenger] = None
+            if not self._connecting:
+                self._grow()
+
+    def seat_alone(self, passenger: Passenger) -> None:
+        """Offer a connection that nobody else uses or will use."""
+
+        def made(upstream: Upstream) -> None:
+            upstream.aside = True
+            self.aside.add(upstream)
+            # Much will be sent on it: it is worth knowing how before it begins.
+            self._run(self._learn(upstream, lambda: passenger.offered(upstream)))
+
+        self.used = self._dialer.reactor.seconds()
+        self._run(self._connect(made, passenger.unserved))
+
+    def leave(self, passenger: Passenger) -> None:
+        """It waits no longer."""
+        self._waiting.pop(passenger, None)
+
+    # -- making
+
+    def _grow(self) -> None:
+        self._connecting += 1
+        self._run(self._connect(self._made, self._failed))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        pending = Deferred.fromCoroutine(work)
+        if not pending.called:
+            self._pending.add(pending)
+            pending.addBoth(lambda _: self._pending.discard(pending))
+
+    async def _connect(self, made: Callable[[Upstream], None], failed: Callable[[CocaineError], None]) -> None:
+        try:
+            upstream = await self._connected()
+        except CocaineError as error:
+            failed(error)
+        except Exception as error:
+            self._log.failure("connecting to {name} failed", name=self.name)
+            failed(Unreachable(str(error)))
+        else:
+            made(upstream)
+
+    async def _connected(self) -> Upstream:
+        info = await self._locators.resolve(self.name)
+        protocol = parse_protocol(self.name, info.version, info.graph)
+        if protocol.named("enqueue") is None:
+            raise RemoteProtocolError(f"{self.name} is not an application")
+        clock = self._dialer.reactor
+        problem: CocaineError = Unreachable(f"{self.name} has no address")
+        for address in sorted(info.endpoints, key=lambda place: self._ejected.get(place, 0.0) > clock.seconds()):
+            try:
+                remote = await self._dialer.connect([address], protocol)
+            except CocaineError as error:
+                self._ejected[address] = clock.seconds() + EJECTED
+                problem = Unreachable(error.reason)
+                continue
+            self._ejected.pop(address, None)
+            upstream = Upstream(remote, clock.seconds() + self.lifespan * (1 + random()))
+            remote.connection.lost = partial(self._lost, upstream)
+            return upstream
+        raise problem
+
+    def _made(self, upstream: Upstream) -> None:
+        self._connecting -= 1
+        self.open.append(upstream)
+        self._run(self._learn(upstream, _nothing))
+        waiting, self._waiting = self._waiting, {}
+        for passenger in waiting:
+            passenger.offered(upstream)
+
+    def _failed(self, error: CocaineError) -> None:
+        self._connecting -= 1
+        if self._connecting or self.open:
+            return
+        waiting, self._waiting = self._waiting, {}
+        for passenger in waiting:
+            passenger.unserved(error)
+
+    # -- leaving
+
+    def set_aside(self, upstream: Upstream) -> None:
+        """Offer it to nobody any more; what it has goes on."""
+        if not upstream.aside:
+            upstream.aside = True
+            self.aside.add(upstream)
+            if upstream in self.open:
+                self.open.remove(upstream)
+
+    def finished(self, upstream: Upstream) -> None:
+        """A request on a connection set aside has ended."""
+        if not len(upstream.session):
+            self.aside.discard(upstream)
+            upstream.remote.close()
+
+    def _lost(self, upstream: Upstream, connection: Connection) -> None:
+        self.aside.discard(upstream)
+        if upstream in self.open:
+            self.open.remove(upstream)
+        if not self.open and self._waiting and not self._connecting:
+            self._grow()
+
+    def retire(self) -> None:
+        """All connections are replaced as soon as others have been made: a routing group has changed."""
+        for upstream in self.open:
+            upstream.expires = 0.0
+
+    def tend(self, now: float) -> None:
+        """Once a second: replace what has aged, close what has finished."""
+        for upstream in [old for old in self.open if old.expires <= now]:
+            upstream.expires = now + self.lifespan  # until the replacement has come, or this attempt has failed
+            self._connecting += 1
+            self._run(self._connect(lambda made, old=upstream: self._replace(old, made), self._failed))  # type: ignore[misc]
+        for upstream in list(self.aside):
+            self.finished(upstream)
+        self._ejected = {place: until for place, until in self._ejected.items() if until > now}
+
+    def _replace(self, old: Upstream, made: Upstream) -> None:
+        self._made(made)
+        self.set_aside(old)
+        self._streams = None
+
+    @property
+    def forgotten(self) -> bool:
+        """Nothing would be lost with it."""
+        return not (self.open or self.aside or self._waiting or self._connecting)
+
+    def close(self) -> None:
+        """End every connection."""
+        for upstream in [*self.open, *self.aside]:
+            upstream.remote.close()
+        for pending in list(self._pending):
+            pending.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for passenger in waiting:
+            passenger.unserved(Unreachable("the proxy is being stopped"))
+
+    # -- what the app takes
+
+    @property
+    def streams(self) -> bool | None:
+        """Whether the app takes bodies in parts and can switch protocols; None before it was asked."""
+        return self._streams
+
+    def ask(self, told: Callable[[bool], None]) -> None:
+        """Find out `streams`; an app that does not say does not."""
+        self._run(self._ask(told))
+
+    async def _ask(self, told: Callable[[bool], None]) -> None:
+        if self._streams is None:
+            try:
+                if not self.open:
+                    await self._first()
+                await self._learned(self.open[0])
+            except (CocaineError, TooLate, ValueError, IndexError):
+                pass
+        told(bool(self._streams))
+
+    async def _learn(self, upstream: Upstream, then: Callable[[], None]) -> None:
+        """Ask a new connection what the node and the app can; nothing, when there is no answer."""
+        try:
+            await self._learned(upstream)
+        except (CocaineError, TooLate, ValueError):
+            pass
+        then()
+
+    async def _learned(self, upstream: Upstream) -> None:
+        (info, *_) = await upstream.remote.call("info", timeout=INFO_TIME)
+        if isinstance(info, dict):
+            upstream.windows = info.get(b"credits") is True
+            self._streams = info.get(b"http-streaming") is True
+
+    async def _first(self) -> None:
+        arrived = _Arrival()
+        self.seat(arrived)
+        await arrived.here
+
+
+def _nothing() -> None:
+    """Nobody waits to know."""
+
+
+class _Arrival:
+    """Waits for the first connection."""
+
+    def __init__(self) -> None:
+        self.here: Deferred[None] = Deferred()
+
+    def offered(self, upstream: Upstream) -> None:
+        self.here.callback(None)
+
+    def unserved(self, error: CocaineError) -> None:
+        self.here.errback(error)
+
+
+__all__ = ["UNUSED", "Passenger", "Pool", "Upstream"]

@@ -1,0 +1,90 @@
+"""
+All apps that the proxy is connected to: name to pool, kept up to date.
+
+Source: reference ``http-tools-sdk.md`` sections A.2 and A.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from cocaine_tx.proxy.locators import Locators
+from cocaine_tx.proxy.upstream import UNUSED, Pool
+from cocaine_tx.rpc.client import Dialer
+
+#: Seconds between looks at the pools, and between questions whether the locator is there.
+TEND, CHECK = 1.0, 5.0
+
+
+class Upstreams:
+    """
+    :param size: connections for each app.
+    :param lifespan: seconds of a connection.
+    :param sizes: app to its own size.
+    """
+
+    def __init__(
+        self, dialer: Dialer, locators: Locators, size: int, lifespan: float, sizes: Mapping[str, int]
+    ) -> None:
+        self.locators = locators
+        self.pools: dict[str, Pool] = {}
+        self.size, self.lifespan, self.sizes = size, lifespan, sizes
+        self._dialer = dialer
+        self._timer: IDelayedCall | None = None
+        self._checked = 0.0
+        locators.regrouped = self._regrouped
+
+    def start(self) -> None:
+        """Begin to look after the pools."""
+        self.locators.follow()
+        self._tend()
+
+    def pool(self, app: str, seed: bytes | None = None) -> Pool:
+        """
+        The pool for an app or a routing group.
+
+        :param seed: the sticky value; chooses a member of a group.
+        """
+        if seed is not None and self.locators.rings:
+            app = self.locators.member(app, seed)
+        found = self.pools.get(app)
+        if found is None:
+            size = self.sizes.get(app, self.size)
+            found = self.pools[app] = Pool(app, self._dialer, self.locators, size, self.lifespan)
+        return found
+
+    def resize(self, size: int, lifespan: float, sizes: Mapping[str, int]) -> None:
+        """New settings, for pools that exist as well."""
+        self.size, self.lifespan, self.sizes = size, lifespan, sizes
+        for name, pool in self.pools.items():
+            pool.size = sizes.get(name, size)
+            pool.lifespan = lifespan
+
+    def _regrouped(self, names: set[str]) -> None:
+        for name in names:
+            if name in self.pools:
+                self.pools[name].retire()
+
+    def _tend(self) -> None:
+        now = self._dialer.reactor.seconds()
+        self._timer = self._dialer.reactor.callLater(TEND, self._tend)
+        for name, pool in list(self.pools.items()):
+            pool.tend(now)
+            if pool.used + UNUSED < now and not pool.aside:
+                pool.close()
+            if pool.forgotten:
+                del self.pools[name]
+        if self._checked + CHECK <= now:
+            self._checked = now
+            Deferred.fromCoroutine(self.locators.check())
+
+    def stop(self) -> None:
+        """Close everything."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self.locators.stop()
+        for pool in self.pools.values():
+            pool.close()

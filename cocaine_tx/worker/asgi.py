@@ -1,0 +1,91 @@
+"""
+ASGI 3 applications as handlers: each request is an asyncio task.
+
+::
+
+    from cocaine_tx.worker.asgi import asgi
+
+    worker.on("http", asgi(application))
+
+The lifespan protocol is not spoken, which applications must bear with; WebSockets cannot come through a proxy.
+
+Source: the ASGI specification, HTTP connection scope, version 2.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from ..errors import CocaineError
+from .web import HttpHandler, HttpRequest, HttpResponse
+
+Application = Callable[..., Awaitable[None]]
+
+
+def asgi(application: Application) -> HttpHandler:
+    """A handler that calls an ASGI application."""
+
+    async def serve(request: HttpRequest, response: HttpResponse) -> None:
+        exchange = _Exchange(request, response)
+        await application(scope(request), exchange.receive, exchange.send)
+
+    return HttpHandler(serve, "asyncio")
+
+
+def scope(request: HttpRequest) -> dict[str, Any]:
+    """The request as ASGI describes it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.version,
+        "method": request.method.upper(),
+        "scheme": request.headers.get("x-forwarded-proto") or "http",
+        "path": unquote(request.path),
+        "raw_path": request.path.encode("latin-1"),
+        "query_string": request.query.encode("latin-1"),
+        "root_path": "",
+        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers],
+        "client": None,
+        "server": None,
+    }
+
+
+class _Exchange:
+    """One call of the application: its ``receive`` and ``send``."""
+
+    def __init__(self, request: HttpRequest, response: HttpResponse) -> None:
+        self._request = request
+        self._response = response
+        self._read = False
+        self._over = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if self._read:
+            # The end of the answer; a client that leaves before it has the task cancelled.
+            await self._over.wait()
+            return {"type": "http.disconnect"}
+        try:
+            piece = await self._request.read()
+        except CocaineError:
+            self._read = True
+            self._over.set()
+            return {"type": "http.disconnect"}
+        self._read = piece is None
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            await self._response.write_head(message["status"], list(message.get("headers", ())))
+        elif kind == "http.response.body":
+            body = message.get("body", b"")
+            if body:
+                await self._response.write(body)
+            if not message.get("more_body", False):
+                self._response.close()
+                self._over.set()
+        else:
+            raise ValueError(f"an HTTP application cannot send {kind!r}")

@@ -1,0 +1,590 @@
+"""What an HTTP client gets, whatever the app, the platform or the client itself does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from cocaine_tx.errors import AppStopped, HandlerFailed, QueueFull
+from tests.proxy.cases import load
+from tests.proxy.world import NODE, App, Client, Job, World, get
+
+
+class WorldCase(SynchronousTestCase):
+    def world(self, **terms: Any) -> World:
+        world = World(**terms)
+        self.addCleanup(world.stop)
+        return world
+
+    def status(self, client: Client) -> int:
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 "), client.got)
+        return int(client.got[9:12])
+
+
+class AnswerTests(WorldCase):
+    def test_hello(self) -> None:
+        """A request reaches the app as packed HTTP, and the app's answer comes back whole."""
+        world = self.world()
+        app = world.app(play=lambda job: None)
+        client = world.ask(get("/app/http/x?y=1", "1.1", "X-Request-Id: 42"))
+        (job,) = app.jobs
+        self.assertEqual((job.event, job.ended), (b"http", "close"))
+        self.assertEqual(job.request[:3], (b"GET", b"/x?y=1", b"1.1"))
+        self.assertEqual(job.request.body, b"")
+        self.assertIn((b"X-Request-Id", b"42"), job.request.headers)
+        self.assertEqual(int.from_bytes(job.headers[b"request_timeout"], "little"), 300_000)
+        job.answer(b"hi", 200, ("Content-Type", "text/plain"), ("Set-Cookie", "a"), ("Set-Cookie", "b"))
+        world.advance()
+        self.assertEqual(
+            client.got,
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
+            b"X-Cocaine-Application: app\r\nX-Request-Id: 42\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        )
+        self.assertIsNone(client.ended)
+        (entry,) = world.entries
+        self.assertEqual((entry.status, entry.app, entry.event, entry.id), (200, "app", "http", b"42"))
+
+    def test_streaming(self) -> None:
+        """Parts of an answer reach the client as they come."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        world.advance()
+        self.assertEqual(self.status(client), 200)
+        client.take()
+        for part in (b"one", b"two"):
+            app.jobs[0].channel.chunk(part)
+            world.advance()
+            self.assertEqual(client.take(), b"3\r\n" + part + b"\r\n")
+
+    def test_keep_alive_and_pipelining(self) -> None:
+        """Requests sent at once are answered in their order, each when the one before has been."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get("/app/http/1") + get("/app/http/2") + get("/app/http/3", "1.1", "Connection: close"))
+        for number in (b"1", b"2", b"3"):
+            self.assertEqual(len(app.jobs), int(number))
+            app.jobs[-1].answer(number, 200, ("Content-Length", "1"))
+            world.advance()
+            self.assertTrue(client.take().endswith(b"\r\n\r\n" + number))
+        self.assertIsNotNone(client.ended)
+
+    def test_many_own_answers_at_once(self) -> None:
+        """A long row of requests that lead nowhere is answered without end of breath."""
+        world = self.world()
+        client = world.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
+        self.assertEqual(client.got.count(b"HTTP/1.1 404 "), 3000)
+
+    def test_http_1_0(self) -> None:
+        """An old client gets no chunks; the end of the connection is the end of the answer."""
+        world = self.world()
+        world.app(play=lambda job: job.answer(b"hi"))
+        client = world.ask(get("/app/http/", "1.0"))
+        self.assertTrue(client.got.endswith(b"\r\n\r\nhi"))
+        self.assertNotIn(b"chunked", client.got)
+        self.assertIsNotNone(client.ended)
+
+    def test_no_body(self) -> None:
+        """HEAD, 204 and 304 have no body whatever the app sends."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"hi", int(job.request.uri[1:]), ("Content-Length", "2")))
+        for method, status in ((b"HEAD", 200), (b"GET", 204), (b"GET", 304)):
+            client = world.ask(b"%b /app/http/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (method, status))
+            self.assertEqual(self.status(client), status)
+            self.assertTrue(client.got.endswith(b"\r\n\r\n"), client.got)
+            self.assertEqual(client.got.count(b"\r\n\r\n"), 1)
+            self.assertIsNone(client.ended)
+        self.assertEqual(len(app.jobs), 3)
+
+    def test_lingering(self) -> None:
+        """With proto version 1.1 an empty chunk ends the answer, and the app works on behind it."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        job = app.jobs[0]
+        job.head(200, ("X-Cocaine-HTTP-Proto-Version", "1.1"))
+        job.channel.chunk(b"hi")
+        job.channel.chunk(b"")
+        world.advance()
+        self.assertTrue(client.take().endswith(b"2\r\nhi\r\n0\r\n\r\n"))
+        client.send(get())
+        world.advance()
+        job.channel.chunk(b"late")
+        job.channel.choke()
+        app.jobs[1].answer(b"two")
+        world.advance()
+        self.assertIn(b"two", client.got)
+        self.assertNotIn(b"late", client.got)
+
+    def test_interim(self) -> None:
+        """A 103 goes out before the answer."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head(103, ("Link", "</a>"))
+        app.jobs[0].answer(b"x")
+        world.advance()
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"))
+
+    def test_sticky_and_groups(self) -> None:
+        """A sticky header always leads to the same member of a group; the group is what the locator says."""
+        world = self.world()
+        for name in ("v1", "v2"):
+            world.app(name, play=lambda job: job.answer(b"x"))
+        world.routers[0].chunk({"group": [[2**31, "v1"], [2**32 - 1, "v2"]]})  # type: ignore[arg-type]
+        world.advance()
+        for seed in range(8):
+            seen = {
+                world.ask(get("/group/http/", "1.1", f"X-Cocaine-Sticky: {seed}")).got.split(b"Application: ")[1][:2]
+                for _ in range(2)
+            }
+            self.assertEqual(len(seen), 1)
+        self.assertEqual(set(world.resolved), {"v1", "v2"})
+
+    def test_wire_headers(self) -> None:
+        """Mapped headers and the trace travel with the call; the client gets its span back."""
+        world = self.world(mapped=frozenset((b"authorization",)))
+        app = world.app(play=lambda job: job.answer(b"x"))
+        trace = "00-0af7651916cd43dd0448eb211c80319c-00f067aa0ba902b7-01"
+        client = world.ask(get("/app/http/", "1.1", "Authorization: TVM x", f"traceparent: {trace}"))
+        headers = app.jobs[0].headers
+        self.assertEqual(headers[b"authorization"], b"TVM x")
+        self.assertEqual(headers[b"trace_id"], 0x0448EB211C80319C.to_bytes(8, "little"))
+        self.assertEqual(headers[b"parent_id"], 0x00F067AA0BA902B7.to_bytes(8, "little"))
+        self.assertEqual(headers[b"trace_bit"], b"1")
+        self.assertIn(b"traceresponse: 00-0af7651916cd43dd0448eb211c80319c-", client.got)
+
+    def test_ping(self) -> None:
+        """``/ping`` says whether the locator is there."""
+        world = self.world()
+        self.assertEqual(self.status(world.ask(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")), 200)
+        world.network.kill(NODE)
+        world.advance(6)
+        world.advance(6)
+        self.assertEqual(self.status(world.ask(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")), 503)
+
+
+class FailureTests(WorldCase):
+    def failing(self, world: World, *errors: Any) -> App:
+        left = list(errors)
+
+        def play(job: Job) -> None:
+            if left:
+                job.channel.fail(left.pop(0))
+            else:
+                job.answer(b"ok")
+
+        return world.app(play=play)
+
+    def test_no_such_app(self) -> None:
+        """An unknown app is 503 in the original's words."""
+        client = self.world().ask(get("/nope/http/"))
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 503 No Such Application\r\n"))
+        self.assertIn(b"X-Error-Generated-By: cocaine_tx\r\n", client.got)
+        self.assertTrue(client.got.endswith(b"current application nope is unavailable\n"))
+
+    def test_nobody_there(self) -> None:
+        """A node that does not answer at all is 503 as well."""
+        world = self.world()
+        world.app()
+        world.network.kill(NODE)
+        self.assertEqual(self.status(world.ask(get())), 503)
+
+    def test_handler_failed(self) -> None:
+        """An exception in the app is 500 with its text, and is not tried again."""
+        world = self.world()
+        app = self.failing(world, HandlerFailed("boom"))
+        client = world.ask(get())
+        self.assertEqual(self.status(client), 500)
+        self.assertIn(b"boom", client.got)
+        self.assertEqual(len(app.jobs), 1)
+
+    def test_queue_full(self) -> None:
+        """A full queue is tried again, also for POST; when it stays full the client is told when to come back."""
+        world = self.world()
+        app = self.failing(world, QueueFull(), QueueFull())
+        post = b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+        self.assertEqual(self.status(world.ask(post)), 200)
+        self.assertEqual([job.request.body for job in app.jobs], [b"hi"] * 3)
+        world = self.world()
+        app = self.failing(world, *[QueueFull()] * 9)
+        client = world.ask(post)
+        self.assertEqual(self.status(client), 503)
+        self.assertIn(b"Retry-After: 1\r\n", client.got)
+        self.assertEqual(len(app.jobs), 3)
+
+    def test_app_restarted(self) -> None:
+        """A request that met a stopped app goes to the new one."""
+        world = self.world()
+        app = self.failing(world, AppStopped())
+        self.assertEqual(self.status(world.ask(get())), 200)
+        self.assertEqual(len(app.jobs), 2)
+
+    def test_connection_lost(self) -> None:
+        """A lost request is repeated if its method allows that, otherwise the client is told; never twice answered."""
+        for method, status, times in ((b"GET", 200, 2), (b"POST", 502, 1)):
+            world = self.world()
+            app = world.app()
+            client = world.ask(method + b" /app/http/ HTTP/1.1\r\nHost: a\r\n\r\n")
+            app.play = lambda job: job.answer(b"ok")
+            app.jobs[0].channel.session.connection.abort()
+            world.advance()
+            self.assertEqual(self.status(client), status)
+            self.assertEqual((len(app.jobs), client.got.count(b"HTTP/1.1")), (times, 1))
+
+    def test_late_error(self) -> None:
+        """An error after the head breaks the connection off; there is no second status line."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        app.jobs[0].channel.chunk(b"part")
+        app.jobs[0].channel.fail(HandlerFailed("late"))
+        world.advance()
+        self.assertEqual(client.got.count(b"HTTP/1.1"), 1)
+        self.assertFalse(client.got.endswith(b"0\r\n\r\n"))
+        self.assertIsNotNone(client.ended)
+        self.assertEqual(world.door.meters.aborted, 1)
+
+    def test_nonsense(self) -> None:
+        """An app that does not speak HTTP, or nothing at all, is 500."""
+        for say in (
+            lambda job: job.channel.choke(),
+            lambda job: job.channel.chunk(b"\xc1"),
+            lambda job: job.channel.chunk(7),
+            lambda job: job.head(200, ("X-Cocaine-HTTP-Proto-Version", "9")),
+            lambda job: job.head(101),
+        ):
+            world = self.world()
+            world.app(play=say)
+            client = world.ask(get())
+            self.assertEqual(self.status(client), 500)
+            self.assertIsNone(client.ended)
+
+    def test_timeouts(self) -> None:
+        """An app that is silent for too long is 504; in the middle of an answer it is a broken connection."""
+        world = self.world(chunk=30.0, apps={"app": {"slow": 5.0}})
+        app = world.app()
+        quick, slow = world.ask(get("/app/slow/")), world.ask(get())
+        world.advance(6)
+        self.assertEqual((self.status(quick), slow.got), (504, b""))
+        app.jobs[1].head()
+        for _ in range(3):
+            world.advance(20)
+            app.jobs[1].channel.chunk(b"x")
+        world.advance()
+        self.assertIsNone(slow.ended)
+        world.advance(31)
+        self.assertIsNotNone(slow.ended)
+
+    def test_total_timeout(self) -> None:
+        """A request has an end even if parts of its answer keep coming."""
+        world = self.world(request=60.0)
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        for _ in range(4):
+            world.advance(20)
+            app.jobs[0].channel.chunk(b"x")
+        world.advance()
+        self.assertIsNotNone(client.ended)
+
+    def test_corpus(self) -> None:
+        """Every raw request of the corpus, sent to a living proxy, gets the answers it should, in order."""
+        for case in load():
+            world = self.world()
+            client = world.ask(case.raw)
+            ended = case.outcome.count("end")
+            statuses = [int(line[:3]) for line in client.got.split(b"HTTP/1.1 ")[1:]]
+            # Nothing in the corpus leads to an app that exists.
+            statuses = [404 if status == 503 else status for status in statuses]
+            if case.refused is not None:
+                self.assertEqual(statuses, [404] * ended + [case.refused], case.name)
+            elif not any(" continue" in line or "length 4294967296" in line for line in case.outcome):
+                self.assertEqual(statuses, [404] * ended, case.name)
+            world.stop()
+
+
+class BodyTests(WorldCase):
+    def test_expect_continue(self) -> None:
+        """A client that asks whether to send its body is told to, once."""
+        world = self.world()
+        app = world.app(play=None)
+        client = world.ask(
+            b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        )
+        self.assertEqual(client.take(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.send(b"hi")
+        world.advance()
+        self.assertEqual(app.jobs[0].body, b"hi")
+        app.jobs[0].answer(b"x")
+        world.advance()
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 200 OK"))
+
+    def test_small_chunked(self) -> None:
+        """A small body of unknown length reaches an ordinary app in one piece."""
+        world = self.world()
+        app = world.app(play=None)
+        head = b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        world.ask(head + b"2\r\nhi\r\n3\r\n!!!\r\n0\r\n\r\n")
+        self.assertEqual((app.jobs[0].request.body, len(app.jobs[0].chunks)), (b"hi!!!", 1))
+
+    def test_too_large(self) -> None:
+        """What an ordinary app cannot take is 413, before it is sent if the length is known."""
+        for raw in (
+            b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n",
+            b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n",
+        ):
+            world = self.world(inline=10)
+            app = world.app(play=None)
+            client = world.ask(raw)
+            self.assertEqual(self.status(client), 413)
+            self.assertIn(b"Connection: close\r\n", client.got)
+            self.assertEqual(app.jobs, [])
+
+    def test_streamed(self) -> None:
+        """An app that asks for it gets a large body in parts as they arrive, and can answer in between."""
+        for framing, wrap in (
+            (b"Content-Length: 12", lambda part: part),
+            (b"Transfer-Encoding: chunked", lambda part: b"%x\r\n%b\r\n" % (len(part), part)),
+        ):
+            world = self.world(inline=10)
+            app = world.app(play=None)
+            app.info = {"http-streaming": True}
+            client = world.ask(b"POST /app/http/ HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + wrap(b"abcd"))
+            (job,) = app.jobs
+            self.assertEqual((job.body, job.ended), (b"abcd", ""))
+            self.assertIn((b"X-Cocaine-HTTP-Streaming", b"1"), job.request.headers)
+            client.send(wrap(b"efgh"))
+            world.advance()
+            self.assertEqual(job.body, b"abcdefgh")
+            job.head()
+            job.channel.chunk(b"seen")
+            world.advance()
+            self.assertIn(b"seen", client.got)
+            client.send(wrap(b"ijkl") + (b"0\r\n\r\n" if b"chunked" in framing else b""))
+            world.advance()
+            self.assertEqual((job.body, job.ended), (b"abcdefghijkl", "close"))
+            job.channel.choke()
+            world.advance()
+            self.assertTrue(client.take().endswith(b"0\r\n\r\n"))
+            client.send(get())
+            world.advance()
+            self.assertEqual(len(app.jobs), 2)
+
+    def test_early_answer(self) -> None:
+        """An app may answer before it has got the whole body; the rest is dropped and the connection lives on."""
+        world = self.world(inline=3)
+        app = world.app()
+        app.greet = lambda job: job.answer(b"enough")
+        app.info = {"http-streaming": True}
+        client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
+        self.assertIn(b"enough", client.take())
+        client.send(b"5678" + get())
+        world.advance()
+        self.assertEqual(self.status(client), 200)
+        self.assertEqual(len(app.jobs), 2)
+
+    def test_client_gone(self) -> None:
+        """An app whose client goes away in the middle of an upload is told by an error."""
+        world = self.world(inline=3)
+        app = world.app(play=None)
+        app.info = {"http-streaming": True}
+        client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
+        client.transport.abortConnection()  # type: ignore[union-attr]
+        world.advance()
+        self.assertEqual(app.jobs[0].ended, "the HTTP client has gone")
+        self.assertEqual(world.entries[-1].status, 499)
+
+    def test_broken_body(self) -> None:
+        """A body that breaks the rules is 400, and the app is told by an error."""
+        world = self.world()
+        app = world.app(play=None)
+        app.info = {"http-streaming": True}
+        client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nx\r\n")
+        self.assertEqual(self.status(client), 400)
+        self.assertTrue(app.jobs == [] or app.jobs[0].ended not in ("", "close"))
+
+    def test_upgrade(self) -> None:
+        """A switched connection carries bytes both ways until both sides have ended."""
+        world = self.world()
+        app = world.app(play=None)
+        app.info = {"http-streaming": True}
+        client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: websocket") + b"early")
+        (job,) = app.jobs
+        job.head(101, ("Upgrade", "websocket"), ("Sec-WebSocket-Accept", "x"))
+        job.channel.chunk(b"<<")
+        world.advance()
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 101 Switching Protocols\r\n"), client.got)
+        self.assertTrue(client.got.endswith(b"\r\n\r\n<<"))
+        client.send(b"\x81\x00\r\n")
+        world.advance(60)
+        self.assertEqual(job.chunks[1:], [b"early", b"\x81\x00\r\n"])
+        job.channel.choke()
+        world.advance()
+        self.assertIsNotNone(client.ended)
+
+    def test_upgrade_refused(self) -> None:
+        """An app that does not switch answers as ever, with the whole request before it."""
+        world = self.world()
+        app = world.app()
+        app.greet = lambda job: job.answer(b"no")
+        for streams in (True, False):
+            app.info = {"http-streaming": streams}
+            client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: h2c"))
+            self.assertEqual(self.status(client), 200)
+            self.assertEqual(app.jobs[-1].ended, "close")
+
+
+class SlowClientTests(WorldCase):
+    def slow(self, world: World) -> Client:
+        client = world.client()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        client.send(get())
+        world.advance()
+        return client
+
+    def test_pressure(self) -> None:
+        """A client that does not read stops its own app and nobody else; later it gets everything."""
+        world = self.world(buffer=100_000)
+        app = world.app()
+        client = self.slow(world)
+        job = app.jobs[0]
+        job.head()
+        for _ in range(400):
+            job.channel.chunk(b"x" * 10_000)
+            world.advance()
+        (http,) = world.door.connections
+        self.assertLess(http.waiting, 2_000_000)
+        app.play = lambda other: other.answer(b"quick")
+        for _ in range(5):
+            self.assertIn(b"quick", world.ask(get()).got)
+        job.channel.choke()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        for _ in range(200):
+            world.advance()
+        self.assertEqual(client.got.count(b"x" * 10_000), 400)
+        self.assertTrue(client.got.endswith(b"0\r\n\r\n"))
+
+    def test_takes_nothing(self) -> None:
+        """A client that takes nothing for too long is cut off."""
+        world = self.world(write=30.0)
+        app = world.app()
+        self.slow(world)
+        app.jobs[0].head()
+        for _ in range(200):
+            app.jobs[0].channel.chunk(b"x" * 20_000)
+            world.advance()
+        for _ in range(8):
+            world.advance(10)
+        self.assertEqual(world.door.connections, set())
+
+    def test_slow_heads_and_bodies(self) -> None:
+        """A head or a body that does not come in time is 408; a connection without a request is closed in silence."""
+        world = self.world(head=10.0, body=30.0, keep_alive=75.0)
+        world.app()
+        silent = world.client()
+        head = world.ask(b"GET / HT")
+        body = world.ask(b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+        for _ in range(5):
+            world.advance(4)
+            head.send(b"T")
+        self.assertEqual((silent.got, silent.ended is not None), (b"", True))
+        self.assertEqual(self.status(head) // 100, 4)
+        self.assertEqual(body.got, b"")
+        world.advance(31)
+        self.assertEqual(self.status(body), 408)
+        world.advance(5)
+        self.assertEqual(world.door.connections, set())
+
+    def test_idle(self) -> None:
+        """A connection may be idle for the keep-alive time, counted from its last answer."""
+        world = self.world(keep_alive=75.0)
+        world.app(play=lambda job: job.answer(b"x"))
+        client = world.ask(get())
+        for _ in range(3):
+            world.advance(70)
+            client.take()
+            client.send(get())
+            world.advance()
+            self.assertEqual(self.status(client), 200)
+        world.advance(80)
+        self.assertIsNotNone(client.ended)
+
+
+class HalfClosedTests(WorldCase):
+    def test_answer_after_half_close(self) -> None:
+        """A client that has said all it had to say still gets its answers, the pipelined ones too."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get() + get())
+        (http,) = world.door.connections
+        http.readConnectionLost()
+        app.jobs[0].answer(b"one")
+        world.advance()
+        app.jobs[1].answer(b"two")
+        world.advance()
+        self.assertIn(b"one", client.got)
+        self.assertIn(b"two", client.got)
+        self.assertIsNotNone(client.ended)
+
+    def test_end_inside_a_request(self) -> None:
+        """A client that stops in the middle of a request is told so."""
+        world = self.world()
+        client = world.ask(b"GET / HTTP/1.1\r\nHo")
+        (http,) = world.door.connections
+        http.readConnectionLost()
+        world.advance()
+        self.assertEqual(self.status(client), 400)
+
+
+class DrainTests(WorldCase):
+    def test_drain(self) -> None:
+        """When the proxy is stopped, idle clients go at once and running requests get their answer."""
+        world = self.world()
+        app = world.app()
+        idle, busy = world.client(), world.ask(get())
+        drained = world.door.drain()
+        world.advance()
+        self.assertIsNotNone(idle.ended)
+        self.assertNoResult(drained)
+        app.jobs[0].answer(b"done")
+        world.advance()
+        self.assertIn(b"Connection: close\r\n", busy.got)
+        self.assertIn(b"done", busy.got)
+        self.successResultOf(drained)
+
+
+class PoolTests(WorldCase):
+    def test_ageing(self) -> None:
+        """Connections are resolved anew as they age, and nobody's request notices."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        for _ in range(300):
+            self.assertEqual(self.status(world.ask(get("/app/http/", "1.1", "Connection: close"))), 200)
+            world.advance(1)
+        self.assertGreaterEqual(world.resolved.count("app"), 4)
+        self.assertLessEqual(len(app.factory.connections), 3)
+
+    def test_unused(self) -> None:
+        """An app that nobody asks for is let go."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        world.ask(get())
+        for _ in range(700):
+            world.network.advance(1)
+        world.advance()
+        self.assertEqual((app.factory.connections, world.upstreams.pools), (set(), {}))
+
+    def test_spread(self) -> None:
+        """Requests that run at the same time are spread over the connections."""
+        world = self.world()
+        app = world.app()
+        world.ask(get())
+        for _ in range(7):
+            world.ask(get())
+        loads = sorted(len(connection.session) for connection in app.factory.connections)
+        self.assertEqual(loads, [4, 4])

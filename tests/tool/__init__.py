@@ -1,0 +1,1 @@
+"""cocaine-tool, seen from the terminal."""

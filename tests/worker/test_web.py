@@ -1,0 +1,173 @@
+from cocaine_tx.errors import HttpFormatError, LocalProtocolError
+from cocaine_tx.wire.http import pack_request, unpack_head
+from cocaine_tx.worker import http
+from cocaine_tx.worker.wsgi import wsgi
+
+from .test_worker import StageCase
+
+GET = pack_request("GET", "/a/b?c=d", "1.1", [("Host", "h"), ("Cookie", "1"), ("COOKIE", "2")])
+
+
+class HttpTests(StageCase):
+    def answer(self, event):
+        return unpack_head(event.chunks[0]), event.chunks[1:], event.error
+
+    def test_request(self):
+        """The parts of a request are text; headers are found whatever their case, and none is lost."""
+        seen = []
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            seen.extend([request.method, request.uri, request.version, request.path, request.query, request.body])
+            headers = request.headers
+            seen.extend(
+                [headers["host"], headers.get("cookie"), headers.get_all("Cookie"), headers.get("x"), len(headers)]
+            )
+            self.assertIn("HOST", headers)
+            self.assertRaises(KeyError, headers.__getitem__, "x")
+            self.assertEqual(list(headers)[0], ("Host", "h"))
+
+        self.stage().invoke("http", GET)
+        self.assertEqual(seen[:6], ["GET", "/a/b?c=d", "1.1", "/a/b", "c=d", b""])
+        self.assertEqual(seen[6:], ["h", "1", ["1", "2"], None, 3])
+
+    def test_response(self):
+        """A head of pairs or of a map, repeated headers kept, then the body as it is."""
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            response.write_head(302, [("Set-Cookie", "a"), ("Set-Cookie", "b"), ("Content-Length", 4)])
+            response.write("body")
+            self.assertRaises(LocalProtocolError, response.write_head, 200)
+
+        head, body, error = self.answer(self.stage().invoke("http", GET))
+        self.assertEqual(head, (302, [(b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"), (b"Content-Length", b"4")]))
+        self.assertEqual((body, error), ([b"body"], None))
+
+    def test_without_head(self):
+        """A body without a head, and no word at all, are 200."""
+
+        @self.worker.on("body")
+        @http
+        async def body(request, response):
+            response.write(b"x")
+
+        @self.worker.on("nothing")
+        @http
+        async def nothing(request, response):
+            pass
+
+        stage = self.stage()
+        self.assertEqual(self.answer(stage.invoke("body", GET)), ((200, []), [b"x"], None))
+        self.assertEqual(self.answer(stage.invoke("nothing", GET)), ((200, []), [], None))
+
+    def test_bad_head(self):
+        """A header that would begin a new line is the handler's error."""
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            response.write_head(200, {"X": "a\r\nSet-Cookie: b"})
+
+        event = self.stage().invoke("http", GET)
+        self.assertEqual((event.chunks, event.error.pair), ([], (42, 100)))
+        self.flushLoggedErrors(HttpFormatError)
+
+    def test_streamed_body(self):
+        """A body that comes in pieces is read as it comes, what came with the head first."""
+        pieces, whole = [], []
+
+        @self.worker.on("pieces")
+        @http
+        async def handler(request, response):
+            async for piece in request:
+                pieces.append(piece)
+
+        @self.worker.on("whole")
+        @http
+        async def all_of_it(request, response):
+            whole.append(await request.read_all())
+
+        stage = self.stage()
+        for first in (b"", b"1"):
+            head = pack_request("POST", "/", "1.1", [], first)
+            event = stage.open("pieces", head)
+            stage.settle()
+            for piece in (b"2", b"3"):
+                event.channel.chunk(piece)
+                stage.settle()
+            event.channel.choke()
+            stage.settle()
+            self.assertTrue(event.closed)
+            stage.invoke("whole", head, b"2", b"3")
+        self.assertEqual((pieces, whole), ([b"2", b"3", b"1", b"2", b"3"], [b"23", b"123"]))
+
+    def test_late_first_chunk(self):
+        """The handler begins when the request is there, not when the event is."""
+        seen = []
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            seen.append(request.method)
+
+        stage = self.stage()
+        event = stage.open("http")
+        stage.settle()
+        self.assertEqual((seen, event.closed), ([], False))
+        event.channel.chunk(GET)
+        stage.settle()
+        self.assertEqual((seen, event.closed), (["GET"], True))
+
+    def test_no_request(self):
+        """What is no HTTP request gets an error, and no handler."""
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            raise AssertionError
+
+        stage = self.stage()
+        for chunks in ((b"GET / HTTP/1.1",), ()):
+            event = stage.invoke("http", *chunks)
+            self.assertEqual(event.error.pair, HttpFormatError("").pair)
+        self.assertEqual(len(stage.shift.intake), 0)
+
+    def test_blocking(self):
+        """A plain function may speak HTTP as well."""
+
+        @self.worker.on("http")
+        @http
+        def handler(request, response):
+            response.write_head(201, {"X-Method": request.method})
+            response.write(request.read_all())
+
+        stage = self.stage()
+        event = stage.invoke("http", pack_request("PUT", "/", "1.1", [], b"1"), b"2")
+        stage.wait(lambda: event.closed)
+        self.assertEqual(self.answer(event), ((201, [(b"X-Method", b"PUT")]), [b"12"], None))
+
+    def test_wsgi(self):
+        """A WSGI application is called as PEP 3333 says, and its iterable closed."""
+        closed = []
+
+        class Pieces(list):
+            def close(self):
+                closed.append(True)
+
+        def application(environ, start_response):
+            write = start_response("200 OK", [("Content-Type", "text/plain")])
+            write(environ["wsgi.input"].read())
+            names = "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "HTTP_COOKIE", "SERVER_NAME", "CONTENT_LENGTH"
+            return Pieces([b"|".join(environ[name].encode("latin-1") for name in names)])
+
+        self.worker.on("http", wsgi(application))
+        stage = self.stage()
+        headers = [("Host", "h:81"), ("Cookie", "1"), ("Cookie", "2")]
+        event = stage.invoke("http", pack_request("POST", "/a%20b?c", "1.1", headers, b"body"))
+        stage.wait(lambda: event.closed)
+        head, body, error = self.answer(event)
+        self.assertEqual((head, error, closed), ((200, [(b"Content-Type", b"text/plain")]), None, [True]))
+        self.assertEqual(body, [b"body", b"POST|/a b|c|1, 2|h|4"])
