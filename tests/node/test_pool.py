@@ -633,3 +633,16 @@ class WorkerTests(PoolCase):
             self.successResultOf(stage.storage.read("crashlogs", key)), b"\x93\xa3two\xa5three\xa7no newl"
         )
         self.assertTrue(key.endswith(":" + process.launch.arguments["--uuid"]))
+
+    def test_half_closed_socket(self) -> None:
+        """A worker that has closed its half of the socket is gone: what waits goes to another, not to it."""
+        stage = self.play(act=idle, concurrency=1, pool_limit=1)
+        first, waiting = self.calls(2)
+        (worker,) = stage.pool().workers.values()
+        assert worker.connection is not None
+        worker.connection.readConnectionLost()
+        stage.settle()
+        self.assertEqual((first.error, waiting.ends, worker.state), ((5, 2), [], "broken"))
+        stage.act = echo
+        stage.wait(1.5)
+        self.assertEqual(waiting.ends, ["close"])

@@ -13,8 +13,8 @@ from cocaine_tx.wire.frames import pack
 
 from .stage import Call, Stage, echo, idle
 
-#: The keys of ``info`` with flag 1: the original's (capture ``app-info``) and the three that are ours.
-OURS = {b"published", b"load-median"}
+#: The keys of ``info`` with flag 1: the original's (capture ``app-info``) and those that are ours.
+OURS = {b"published", b"load-median", b"credits", b"http-streaming"}
 KEYS = OURS | {
     b"state", b"publushed", b"uptime", b"profile", b"requests", b"queue", b"rate", b"rate_mean", b"timings",
     b"timings_reversed", b"load", b"pool",
