@@ -12,7 +12,6 @@ import socket
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 
 class Inherited:
@@ -46,6 +45,9 @@ class Inherited:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
+        # Twisted's TLS needs pyOpenSSL, which only those install who have such an endpoint.
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
         return self._adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> IListeningPort:
