@@ -14,7 +14,7 @@ from cocaine_tx.errors import AppStopped, CocaineError, Unreachable
 from cocaine_tx.proxy.retry import repeatable
 from cocaine_tx.proxy.upstream import Pool, Upstream
 from cocaine_tx.wire.headers import Headers
-from cocaine_tx.wire.idl import CHOKE, CHUNK, Message, Slot
+from cocaine_tx.wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from cocaine_tx.wire.session import Channel, error_of
 
 if TYPE_CHECKING:
@@ -29,21 +29,19 @@ class Call:
     :param exchange: whose request this is.
     :param pool: of the app.
     :param event: what is asked of it.
-    :param headers: of the wire.
     :param packed: the request; all of it, unless it is `streamed`.
     :ivar answered: the app has said something.
     """
 
     __slots__ = (
-        "_channel", "_event", "_exchange", "_headers", "_held", "_packed", "_pool", "_seating", "_streamed", "_tried",
-        "_tries", "_upstream", "answered",
+        "_channel", "_event", "_exchange", "_held", "_packed", "_pool", "_seating", "_streamed", "_tried",
+        "_tries", "_ungranted", "_upstream", "_windowed", "answered",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, pool: Pool, event: str, headers: Headers, packed: bytes) -> None:
+    def __init__(self, exchange: Exchange, pool: Pool, event: str, packed: bytes) -> None:
         self._exchange = exchange
         self._pool = pool
         self._event = event
-        self._headers = headers
         self._packed = packed
         self._upstream: Upstream | None = None
         self._channel: Channel | None = None
@@ -52,6 +50,8 @@ class Call:
         self._seating = True
         self._streamed = False
         self._held = False
+        self._windowed = False
+        self._ungranted = 0
         self.answered = False
 
     def send(self) -> None:
@@ -60,9 +60,12 @@ class Call:
         self._pool.seat(self, self._tried)
 
     def stream(self) -> None:
-        """Send only the head, on a connection of its own; the exchange is told when the rest can follow."""
+        """Send only the head; the exchange is told when the rest can follow. Without windows it travels alone."""
         self._streamed = True
-        self._pool.seat_alone(self)
+        if self._pool.windows:
+            self._pool.seat(self)
+        else:
+            self._pool.seat_alone(self)
 
     def offered(self, upstream: Upstream) -> None:
         """The pool has a connection for us."""
@@ -72,15 +75,17 @@ class Call:
             return
         self._seating = False
         self._upstream = upstream
+        self._windowed = upstream.windows
+        headers = self._exchange.headers(upstream.windows)
         try:
-            channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=self._headers)
+            channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=headers)
         except CocaineError as problem:
             self._failed(Unreachable(problem.reason))
             return
         self._channel = channel
         channel.chunk(self._packed)
         if self._streamed:
-            self._exchange.opened(channel)
+            self._exchange.opened(channel, upstream.windows)
         else:
             channel.choke()
 
@@ -96,6 +101,10 @@ class Call:
         if message is CHUNK:
             self.answered = True
             self._exchange.chunk(args)
+        elif message is CREDIT:
+            if args[0] >= UNLIMITED:  # the worker knows no windows
+                self._windowed = False
+            self._exchange.credited(args[0])
         elif message is CHOKE:
             self._exchange.close()
         else:
@@ -128,7 +137,15 @@ class Call:
 
     # -- pressure
 
-    def press(self) -> None:
+    def took(self, size: int) -> None:
+        """So much of an answer has come and goes on to the client."""
+        http = self._exchange.http
+        if self._windowed:
+            self._ungranted += size
+        elif http.waiting > http.door.terms.buffer:
+            self._press()
+
+    def _press(self) -> None:
         """The client is slow: nobody else shall wait with it."""
         upstream = self._upstream
         if upstream is None or self._held:
@@ -140,18 +157,15 @@ class Call:
             self._held = True
             upstream.connection.hold(self)
 
-    def relieve(self) -> bool:
-        """The client has taken everything; whether the app was kept from speaking until now."""
-        if not self._held or self._upstream is None:
-            return False
-        self._held = False
-        self._upstream.connection.release(self)
-        return True
-
-    @property
-    def held(self) -> bool:
-        """The app is kept from speaking."""
-        return self._held
+    def relieve(self) -> None:
+        """The client has taken everything so far."""
+        if self._held and self._upstream is not None:
+            self._held = False
+            self._upstream.connection.release(self)
+        channel = self._channel
+        if channel is not None and self._windowed and self._ungranted * 2 >= self._exchange.http.door.terms.buffer:
+            channel.credit(self._ungranted)
+            self._ungranted = 0
 
     # -- the end
 

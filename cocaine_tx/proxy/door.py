@@ -22,7 +22,7 @@ from cocaine_tx.proxy.terms import Terms
 from cocaine_tx.proxy.upstreams import Upstreams
 from cocaine_tx.rpc.deadlines import Deadlines
 from cocaine_tx.rpc.turn import Turn
-from cocaine_tx.wire.headers import Headers, timeout_header
+from cocaine_tx.wire.headers import Headers, timeout_header, window_header
 
 
 class Door:
@@ -63,6 +63,8 @@ class Door:
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
         #: The wire headers of every ordinary call.
         self.deadline: Headers = (timeout_header(terms.request),)
+        #: The same to a node that limits each stream by itself.
+        self.windowed: Headers = (*self.deadline, window_header(terms.buffer))
         self.noted = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
         self.noted_lengths = frozenset(map(len, self.noted))
 

@@ -43,7 +43,10 @@ class Upload:
     :ivar way: how it travels.
     """
 
-    __slots__ = ("_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_size", "way")
+    __slots__ = (
+        "_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_room",
+        "_size", "way",
+    )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, head: RequestHead, limit: int) -> None:
         self._exchange = exchange
@@ -55,6 +58,7 @@ class Upload:
         self._ended = False
         self._continued = False
         self._channel: Channel | None = None
+        self._room: float = 0
         self.way = Way.ASKING
 
     def begin(self) -> None:
@@ -112,6 +116,9 @@ class Upload:
         channel = self._channel
         if channel is not None:
             channel.chunk(data)
+            self._room -= len(data)
+            if self._room <= 0:
+                self._exchange.http.hold(self)
             if channel.session.congested:
                 channel.session.connection.delay(self._exchange.http)
             return
@@ -135,18 +142,35 @@ class Upload:
         self._parts.clear()
         self._exchange.send(body, self._exchange.http.door.clock.seconds())
 
-    def opened(self, channel: Channel) -> None:
-        """The head is on its way to the app; now the rest."""
+    def opened(self, channel: Channel, room: float) -> None:
+        """
+        The head is on its way to the app; now the rest.
+
+        :param room: bytes that may be sent before the app grants more.
+        """
         self._channel = channel
+        self._room = room
         if self.way is Way.TUNNEL:
             return
         self._go_on()
-        for part in self._parts:
-            channel.chunk(part)
-        self._parts.clear()
+        self._exchange.http.release(self)
+        parts = self._parts
+        self._parts = []
+        for part in parts:
+            self.take(part)
         if self._ended:
             channel.choke()
-        self._exchange.http.release(self)
+
+    def credited(self, size: int) -> None:
+        """The app has read so much."""
+        self._room += size
+        if self._room > 0:
+            self._exchange.http.release(self)
+
+    @property
+    def waiting(self) -> bool:
+        """The rest of the body is still to come from the client."""
+        return self._channel is not None and not self._ended and self._room > 0
 
     def headed(self, tunnel: bool) -> None:
         """The app's answer has begun; only now it is known whether it takes the upgrade."""
