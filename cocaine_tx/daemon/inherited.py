@@ -45,7 +45,7 @@ class Inherited:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
-        # Here, since OpenSSL takes its time and most proxies stand behind something that speaks TLS for them.
+        # Twisted's TLS needs pyOpenSSL, which only those install who have such an endpoint.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
         return self._adopt(TLSMemoryBIOFactory(contextFactory, False, factory))

@@ -248,6 +248,8 @@ class HttpConnection(Protocol):
     def _flush_late(self) -> None:
         self._asked = False
         self._flush()
+        if self._exchange is not None and self._outlet is not None and not self._outlet.waiting:
+            self._exchange.relieved()
 
     def _flush(self) -> None:
         out, outlet = self._out, self._outlet
@@ -347,7 +349,7 @@ class HttpConnection(Protocol):
             self._log.debug("{client} takes nothing and is cut off", client=self.client)
             self.abort()
         elif self._exchange is not None and self._exchange.due <= now:
-            self._exchange.expire()
+            self._exchange.expire(now)
         elif self._client_due <= now:
             self._late()
         if not self._gone:

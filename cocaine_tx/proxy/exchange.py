@@ -60,7 +60,8 @@ class Exchange:
 
     __slots__ = (
         "_added", "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started",
-        "_status", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
+        "_status", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http",
+        "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -84,6 +85,7 @@ class Exchange:
         self._call: Call | None = None
         self._wire: Headers = ()  # beside the deadline
         self._added: Fields = []
+        self._tunnel = False
         self._sent_before = http.sent
 
     # -- the request
@@ -133,6 +135,7 @@ class Exchange:
             return
         if self._upload is not None:
             self._upload.take(data)
+            self.due = min(self._until, self.http.door.clock.seconds() + self._pace) if self._call is not None else inf
         elif self._own is not None:
             self._dropped += len(data)
             if self._dropped > self.http.door.terms.inline:
@@ -166,23 +169,31 @@ class Exchange:
     def send(self, body: bytes, now: float) -> None:
         """The whole request is there. The upload calls this, if there is one."""
         assert self._route is not None
-        call = self._called(self._route.headers + self._added, body, self.http.door.deadline)
+        call = self._called(self._route.headers + self._added, body)
         self._wait(now)
         call.send()
 
     def send_alone(self, extra: Fields, tunnel: bool) -> None:
-        """Only the head goes out, on a connection of its own; the upload sends the rest."""
+        """Only the head goes out; the upload sends the rest."""
         assert self._route is not None
-        deadline = (timeout_header(_TUNNEL_TIME),) if tunnel else self.http.door.deadline
-        call = self._called(self._route.headers + self._added + extra, b"", deadline)
+        self._tunnel = tunnel
+        call = self._called(self._route.headers + self._added + extra, b"")
         self._wait(self.http.door.clock.seconds())
         call.stream()
 
-    def _called(self, headers: Fields, body: bytes, deadline: Headers) -> Call:
+    def headers(self, windows: bool) -> Headers:
+        """What goes along with the call on the wire."""
+        door = self.http.door
+        first = door.windowed if windows else door.deadline
+        if self._tunnel:
+            first = (timeout_header(_TUNNEL_TIME), *first[1:])
+        return first + self._wire if self._wire else first
+
+    def _called(self, headers: Fields, body: bytes) -> Call:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, deadline + self._wire if self._wire else deadline, packed)
+        self._call = call = Call(self, pool, where.event, packed)
         return call
 
     def _wait(self, now: float) -> None:
@@ -194,14 +205,14 @@ class Exchange:
         """Another try may still succeed."""
         return bool(self.http.door.clock.seconds() < self.due)
 
-    def opened(self, channel: Channel, window: int) -> None:
-        """The head has been sent; the rest can follow, so many bytes before the app grants more (0: any number)."""
+    def opened(self, channel: Channel, windows: bool) -> None:
+        """The head has been sent; the rest can follow, as much as the window allows if there is one."""
         if self._upload is not None:
-            self._upload.opened(channel, window)
+            self._upload.opened(channel, self.http.door.terms.buffer if windows else inf)
 
     def credited(self, size: int) -> None:
-        """The app takes more of the body."""
-        if self._upload is not None:
+        """The app has room for more."""
+        if self._upload is not None and not self.over:
             self._upload.credited(size)
 
     def tunnelled(self, data: bytes) -> None:
@@ -225,8 +236,8 @@ class Exchange:
             http.say(out)
         if answer.done:
             self._finish()
-        elif http.waiting and self._call is not None and self._call.press():
-            self.due = self._until
+        elif self._call is not None:
+            self._call.took(len(args[0]))
         return None
 
     def _head(self, packed: bytes) -> None:
@@ -273,13 +284,16 @@ class Exchange:
 
     def relieved(self) -> None:
         """The client has taken everything."""
-        if self._call is not None and self._call.relieve():
-            self._wait(self.http.door.clock.seconds())
+        if self._call is not None:
+            self._call.relieve()
 
     # -- the end
 
-    def expire(self) -> None:
-        """The app's time is over."""
+    def expire(self, now: float) -> None:
+        """The app's time is over, unless it is the client who keeps it from speaking."""
+        if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
+            self._wait(now)
+            return
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
         self.failed(error)
