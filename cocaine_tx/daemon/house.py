@@ -8,6 +8,7 @@ Source: reference ``node-engine.md`` sections 1.4 and 1.6.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -35,6 +36,7 @@ from ..storage.files import FileStorage
 from ..storage.service import StorageService
 from ..wire.frames import Limits
 from . import settings
+from .document import BUILT_IN
 from .ports import Ports
 
 #: Threads for disk work; one is busy with the storage, the others unpack archives.
@@ -84,10 +86,9 @@ class Runtime:
         :param locator: makes the locator, since a gateway's has more parts.
         :raises CocaineError: with a reason for the operator.
         """
-        os.makedirs(self.config.runtime, mode=0o755, exist_ok=True)
+        make_folder("paths.runtime", self.config.runtime)
         self.threads.start()
-        if isinstance(self.storage, FileStorage):
-            await self.storage.opened
+        await self._open_storage()
         await self._find_addresses()
         self.locator = locator(self)
         await self.locator.start()
@@ -96,6 +97,13 @@ class Runtime:
             self.keep(await self.publish("logging", LoggingService(self.config.verbosity).dispatch))
         if self.config.storage is not None:
             self.keep(await self.publish("storage", StorageService(self.storage).dispatch))
+
+    async def _open_storage(self) -> None:
+        if isinstance(self.storage, FileStorage):
+            try:
+                await self.storage.opened
+            except ConfigError as problem:
+                raise ConfigError(f"storages.core.args.path: {problem.reason}") from problem
 
     async def _find_addresses(self) -> None:
         """What others are told when we bind to everything: the addresses of our host name (in a thread: DNS waits)."""
@@ -143,9 +151,8 @@ class Runtime:
             port = self.reactor.listenTCP(number, factory, interface=self.config.network.endpoint, backlog=1024)
         except CannotListenError as problem:
             self._ports.release(name)
-            raise PublishError(
-                f"network.pinned.{name}: port {number} cannot be had: {problem.socketError}"
-            ) from problem
+            words = _unavailable(name, self.config.network.endpoint, number, problem.socketError)
+            raise PublishError(words) from problem
         endpoints = tuple((address, port.getHost().port) for address in self._addresses)
         self._factories.append(factory)
 
@@ -196,18 +203,66 @@ class Runtime:
             self.threads.stop()
 
 
+def make_folder(key: str, path: str) -> None:
+    """
+    Make a folder of the configuration, unless it is there.
+
+    :raises ConfigError: it cannot be made, or not be written in.
+    """
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except OSError as problem:
+        raise ConfigError(
+            f"{key}: {path} cannot be made: {problem.strerror}; make it for this user, or name another folder"
+        ) from problem
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}: {path} cannot be written in by this user; let it, or name another folder")
+
+
+def try_ports(network: settings.Network) -> None:
+    """
+    See whether the address and the pinned ports of our own services can be had, while twistd still has a terminal.
+
+    Whoever is quicker afterwards is found out when the daemon starts, in its log.
+
+    :raises ConfigError: one cannot.
+    """
+    family = socket.AF_INET6 if ":" in network.endpoint else socket.AF_INET
+    for name in ("locator", "node", "storage", "logging"):
+        port = network.pinned.get(name, 0)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((network.endpoint, port))
+                probe.listen(1)
+            except OSError as problem:
+                raise ConfigError(_unavailable(name, network.endpoint, port, problem)) from problem
+
+
+def _unavailable(name: str, address: str, port: int, problem: Exception) -> str:
+    """Why a service has no port, with the key to change."""
+    reason = getattr(problem, "strerror", None) or str(problem)
+    if getattr(problem, "errno", None) == errno.EADDRNOTAVAIL:
+        return f"network.endpoint: {address}: {reason}; give an address of this host"
+    return f"network.pinned.{name}: port {port}: {reason}; stop who has it, or give another port"
+
+
 class DaemonService(Service):
     """
     A daemon as twistd runs it.
 
+    :param file: the configuration's name, for complaints.
     :param start: brings it up; an error becomes one line on stderr and exit status 1.
     :param stop: takes it down in good order.
     """
 
     _log = Logger()
 
-    def __init__(self, name: str, reactor: Any, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
+    def __init__(
+        self, name: str, file: str, reactor: Any, start: Callable[[], Any], stop: Callable[[], Any]
+    ) -> None:
         self.name = name
+        self._file = file
         self._reactor = reactor
         self._start = start
         self._stop = stop
@@ -224,12 +279,15 @@ class DaemonService(Service):
     def _failed(self, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, CocaineError):
-            reason = error.reason
+            line = complaint(self.name, self._file, error)
+            self._log.critical("{line}", line=line)
         else:
             self._log.failure("{name} cannot start", failure, name=self.name)
-            reason = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"{self.name}: {reason}\n")
-        sys.stderr.flush()
+            line = f"{self.name}: {type(error).__name__}: {error}; this is a mistake of ours, the log has more"
+        # Not sys.stderr: that is the log by now.
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(f"{line}\n")
+            sys.__stderr__.flush()
         # twistd has no way to give an exit status from within; everything else has been shut down by then.
         self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         if self._reactor.running:
@@ -240,9 +298,15 @@ class DaemonService(Service):
         return Deferred.fromCoroutine(self._stop())
 
 
-def refuse(name: str, problem: CocaineError) -> SystemExit:
+def complaint(name: str, file: str, problem: CocaineError) -> str:
+    """One line for whoever starts a daemon: its name, the file, the key and the mend."""
+    reason = problem.reason if problem.reason.startswith(f"{file}: ") else f"{file}: {problem.reason}"
+    return f"{name}: {' '.join(reason.split())}"
+
+
+def refuse(name: str, file: str | None, problem: CocaineError) -> SystemExit:
     """The end of a start that never began: one line on stderr, exit status 1."""
-    return SystemExit(f"{name}: {problem.reason}")
+    return SystemExit(complaint(name, file or BUILT_IN, problem))
 
 
-__all__ = ["DaemonService", "Runtime", "refuse"]
+__all__ = ["DaemonService", "Runtime", "complaint", "make_folder", "refuse", "try_ports"]

@@ -31,7 +31,7 @@ from ..rpc.client import Dialer
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
-from .document import read
+from .document import BUILT_IN, read
 from .house import DaemonService, refuse
 
 
@@ -82,9 +82,12 @@ class Proxy:
             endpoint = serverFromString(self.reactor, description)  # type: ignore[no-untyped-call]
             port: IListeningPort = await endpoint.listen(factory)
         except (ValueError, TypeError, LookupError) as problem:
-            raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}") from problem
+            mend = "give one such as tcp:8080:interface=127.0.0.1"
+            raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}; {mend}") from problem
         except (CannotListenError, OSError) as problem:
-            raise ConfigError(f"endpoints: {description!r} cannot be had: {problem}") from problem
+            reason = str(getattr(problem, "socketError", problem)).rstrip(".")
+            mend = "stop who has it, or give another"
+            raise ConfigError(f"endpoints: {description!r} cannot be had: {reason}; {mend}") from problem
         return port
 
     async def stop(self) -> None:
@@ -134,5 +137,5 @@ def makeService(options: Mapping[str, Any]) -> IService:
     try:
         proxy = Proxy(reactor, proxy_settings.proxy_settings(read(options["config"], os.environ)))
     except CocaineError as problem:
-        raise refuse("cocaine-proxy", problem) from problem
-    return DaemonService("cocaine-proxy", reactor, proxy.start, proxy.stop)
+        raise refuse("cocaine-proxy", options["config"], problem) from problem
+    return DaemonService("cocaine-proxy", options["config"] or BUILT_IN, reactor, proxy.start, proxy.stop)
