@@ -17,9 +17,10 @@ from twisted.python import usage
 from ..errors import CocaineError
 from . import settings
 from .document import BUILT_IN, read
-from .house import DaemonService, Runtime, refuse, try_ports
+from .house import Runtime, try_ports
 from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
+from .twistd import DaemonService, refuse
 
 
 class Options(usage.Options):

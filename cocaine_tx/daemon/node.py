@@ -23,9 +23,10 @@ from ..node.app import Surroundings
 from ..node.service import NodeService
 from . import settings
 from .document import BUILT_IN, read
-from .house import DaemonService, Runtime, make_folder, refuse, try_ports
+from .house import Runtime, make_folder, try_ports
 from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
+from .twistd import DaemonService, refuse
 
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})

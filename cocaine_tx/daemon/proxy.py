@@ -32,7 +32,7 @@ from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
 from .document import BUILT_IN, read
-from .house import DaemonService, refuse
+from .twistd import DaemonService, refuse
 
 
 class Options(usage.Options):
