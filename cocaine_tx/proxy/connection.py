@@ -380,8 +380,7 @@ class HttpConnection(Protocol):
         transport = cast(Any, self.transport)
         half = getattr(transport, "loseWriteConnection", None)
         if half is None or self.half_closed:
-            transport.loseConnection()
-            return
+            return transport.loseConnection()
         half()
         now = self.door.clock.seconds()
         self._client_due = now + LINGER
