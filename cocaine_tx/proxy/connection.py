@@ -380,11 +380,12 @@ class HttpConnection(Protocol):
         transport = cast(Any, self.transport)
         half = getattr(transport, "loseWriteConnection", None)
         if half is None or self.half_closed:
-            return transport.loseConnection()
-        half()
-        now = self.door.clock.seconds()
-        self._client_due = now + LINGER
-        self.expect(self._client_due, now)
+            transport.loseConnection()
+        else:
+            half()
+            now = self.door.clock.seconds()
+            self._client_due = now + LINGER
+            self.expect(self._client_due, now)
 
     def _stop_reading_requests(self) -> None:
         self._flush()
