@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -20,6 +21,7 @@ from ..errors import CocaineError, ComponentNotFound, ConfigError
 from ..interfaces import IIsolate
 from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
+from ..node.reception import sweep
 from ..node.service import NodeService
 from . import settings
 from .document import BUILT_IN, read
@@ -72,6 +74,7 @@ class Node:
             # Not the end: an original file may count on a folder that its profiles do not use.
             self._log.warn("{reason}", reason=problem.reason)
         await self._isolate("process", {}).sweep()
+        await deferToThreadPool(runtime.reactor, runtime.threads, sweep, runtime.config.runtime)
         self.service = NodeService(
             Surroundings(
                 reactor=runtime.reactor,

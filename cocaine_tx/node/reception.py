@@ -9,6 +9,7 @@ Source: reference ``node-engine.md`` sections 5.1, 5.2; ``observed-runtime.md`` 
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +26,7 @@ from ..rpc.connection import Connection
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from ..wire.headers import Headers
-from ..wire.idl import Message, Slot
+from ..wire.idl import REVOKE_SLOT, Message, Slot
 from ..wire.protocols import CREDITS, WORKER
 from ..wire.session import Channel, serving
 from .workers import Worker
@@ -34,6 +35,25 @@ from .workers import Worker
 PATIENCE = 10.0
 #: Connections that have not said yet who they are.
 STRANGERS = 256
+
+
+def sweep(folder: str) -> None:
+    """
+    Remove the sockets that a killed node has left: those on which nobody listens. It looks at the disk, so call it in
+    a thread.
+    """
+    for entry in os.scandir(folder):
+        _, _, pid = entry.name.rpartition(".")
+        if not pid.isdigit() or not stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+            continue
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(entry.path)
+            except ConnectionRefusedError:
+                with suppress(OSError):
+                    os.unlink(entry.path)
+            except OSError:
+                continue
 
 
 class Reception(ServerFactory):
@@ -101,6 +121,9 @@ class Reception(ServerFactory):
             channel.abandon()
             connection.close()
         else:
+            if credits:
+                # One of ours: it also understands that a request is taken back.
+                channel.session.revocation = REVOKE_SLOT
             worker.credits = credits
             worker.join(connection, channel)
 
