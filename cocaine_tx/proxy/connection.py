@@ -397,5 +397,4 @@ class HttpConnection(Protocol):
     def abort(self) -> None:
         """End the connection now, with a reset."""
         self._closing = True
-        transport = cast(Any, self.transport)
-        getattr(transport, "abortConnection", transport.loseConnection)()
+        cast(Any, self.transport).abortConnection()
