@@ -14,8 +14,8 @@ class Kernel(SynchronousTestCase):
 
     def test_in_a_machine(self):
         """
-        The real table keeps the contract; requests spread by weight, nodes leave and return, and a restart of the gateway
-        breaks no flow.
+        The real table keeps the contract; requests spread by weight, nodes leave and return, and a restart of the
+        gateway breaks no flow.
         """
         status, output = machine.run(
             sys.executable, "-m", "twisted.trial", "--temp-directory=/tmp/trial", "tests.integration.vm.inside"

@@ -15,7 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cocaine_tx-vm"
-MODULES = ["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "netfs", "fscache", "9pnet", "9pnet_virtio", "9p", "overlay", "veth", "crc32c_generic", "libcrc32c", "nf_defrag_ipv4", "nf_defrag_ipv6", "nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc"]
+MODULES = (
+    "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "netfs", "fscache",
+    "9pnet", "9pnet_virtio", "9p", "overlay", "veth", "crc32c_generic", "libcrc32c", "nf_defrag_ipv4",
+    "nf_defrag_ipv6", "nf_conntrack", "ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc",
+)  # fmt: skip
 #: Printed by the machine before and after what it runs.
 BEGIN, END = "=== begin", "=== end"
 
@@ -25,10 +29,12 @@ INIT = """#!/bin/busybox sh
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
 for pass in 1 2 3; do for module in /modules/*.ko; do /bin/busybox insmod $module 2>/dev/null; done; done
-/bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=262144 host /host || /bin/busybox poweroff -f
+/bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=262144 host /host ||
+    /bin/busybox poweroff -f
 /bin/busybox mount -t tmpfs tmpfs /top
 /bin/busybox mkdir /top/up /top/work
-/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/top/up,workdir=/top/work overlay /root || /bin/busybox poweroff -f
+/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/top/up,workdir=/top/work overlay /root ||
+    /bin/busybox poweroff -f
 for folder in proc sys dev; do /bin/busybox mount --bind /$folder /root/$folder; done
 /bin/busybox mkdir -p /root/run/netns
 /bin/busybox mount -t tmpfs tmpfs /root/run

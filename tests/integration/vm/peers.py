@@ -1,7 +1,8 @@
 """
-What runs on the other hosts of the machine: ``python peers.py serve NAME ADDRESS PORT`` answers every line with its name;
-``python peers.py count ADDRESS PORT N`` opens N connections and prints who answered; ``python peers.py hold ADDRESS PORT``
-keeps one connection busy until its stdin ends, and prints how many answers came, from whom.
+What runs on the other hosts of the machine, by its first word.
+
+``serve NAME ADDRESS PORT`` answers every line with its name; ``count ADDRESS PORT N`` opens N connections and prints
+who answered; ``hold ADDRESS PORT`` keeps one connection busy until its stdin ends, and prints who answered how often.
 """
 
 import json
