@@ -84,7 +84,7 @@ class CancelTests(SynchronousTestCase):
         self.assertEqual([m.name for _, m, _, _ in events], ["enqueue", "error"])
 
     def test_complete(self) -> None:
-        """A complete request is revoked where the peer knows how: its server hears of it at once, and is not answered."""
+        """A complete request is revoked where the peer knows how: its server hears of it, and there is no answer."""
         self.client.revocation = REVOKE_SLOT
         self.near.choke()
         self.carry()
@@ -92,6 +92,7 @@ class CancelTests(SynchronousTestCase):
         self.near.abandon()
         self.carry()
         self.assertEqual(self.heard, [DeadlineError().pair])
+        self.assertEqual(self.client.receive(self.server.take())[0][1].name, "value")
         self.assertEqual((len(self.server), len(self.client)), (0, 0))
 
     def test_unknown(self) -> None:
