@@ -128,7 +128,7 @@ class App:
         if self._replacing is not None:
             self._replacing.cancel()
         if self.state == "running":
-            finishing = gatherResults([pool.drained() for pool in self._pools()])
+            finishing = gatherResults([pool.drained() for pool in self._pools()], consumeErrors=True)
             finishing.addTimeout(self.profile.terminate_timeout, self._around.reactor)
             try:
                 await finishing

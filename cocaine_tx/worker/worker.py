@@ -154,7 +154,6 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
         noisy = False
 
         def buildProtocol(self, addr: Any) -> Any:
-            reactor.callLater(0, shift.connected)
             return shift.link
 
         def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:

@@ -176,7 +176,9 @@ class Call:
             self.ends.append("close")
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
-        self.ends.append("lost")
+        # Its own half may be open still; that is not another end of the answer.
+        if not self.ends:
+            self.ends.append("lost")
 
     @property
     def error(self) -> tuple[int, int] | None:
@@ -244,7 +246,7 @@ class Stage:
             fresh = [process for process in self.isolate.processes if process not in self._staged]
             for process in fresh:
                 self._staged.add(process)
-                if self.act is not None:
+                if self.act is not None and not process.ended:
                     self.bring_up(process)
             dying = [process for process in self.isolate.processes if process.kills and not process.ended]
             for process in dying:

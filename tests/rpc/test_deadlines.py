@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cocaine_tx.node.deadlines import FINEST, Deadlines, grain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+
+from cocaine_tx.rpc.deadlines import FINEST, Deadlines, grain
 
 
 class DeadlinesTests(SynchronousTestCase):
