@@ -6,23 +6,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import DeferredList, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python import usage
 
-from ..errors import CocaineError, ConfigError
+from ..errors import CocaineError
 from ..proxy.access import FORMS, AccessLog
 from ..proxy.connection import HttpConnection
 from ..proxy.door import Door, DoorFactory
 from ..proxy.locators import Locators
+from ..proxy.operations import Operations
 from ..proxy.request import Limits as RequestLimits
 from ..proxy.route import HostSuffix
 from ..proxy.terms import Terms
@@ -31,61 +32,93 @@ from ..rpc.client import Dialer
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
-from .document import read
-from .house import DaemonService, refuse
+from .document import BUILT_IN, read
+from .inherited import Inherited
+from .lines import LogFile, LogLines
+from .supervisor import VARIABLE, Supervisor, end_with_parent, open_port
+from .twistd import DaemonService, refuse
 
 
 class Options(usage.Options):
     """Everything else is in the file."""
 
-    optParameters = [["config", "c", None, "YAML file"]]
+    optParameters = [
+        ["config", "c", None, "YAML file"],
+        ["processes", None, None, "how many processes share the endpoints; 0: one for each core", int],
+    ]
 
 
 class Proxy:
     """
     The parts of one proxy process.
 
+    :param path: of the configuration, which is read again on SIGHUP; None: the built-in one.
+    :param sockets: descriptors of open sockets, in the order of the endpoints; none: they are still to be opened.
     :ivar door: the proxy's heart: what all its clients share.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, config: proxy_settings.Proxy) -> None:
+    def __init__(self, reactor: Any, config: proxy_settings.Proxy, path: str | None, sockets: tuple[int, ...]) -> None:
         self.reactor = reactor
         self.config = config
+        self._path = path
+        self._sockets = sockets
         turn = Turn(reactor)
         limits = Limits(config.wire.frame_size, config.wire.header_size, channels=config.wire.channels)
         dialer = Dialer(reactor, turn, limits)
         locators = Locators(dialer, config.locators, config.timeouts.resolve)
         pool = config.pool
         upstreams = Upstreams(dialer, locators, pool.size, pool.lifespan, pool.services)
-        log = AccessLog(FORMS[config.access_log.format], reactor.callLater, self._write)
+        file = config.access_log.file
+        self._lines = LogLines() if file is None else LogFile(reactor, file)
+        log = AccessLog(FORMS[config.access_log.format], reactor.callLater, self._lines.write)
         self.door = Door(reactor, turn, upstreams, terms(config), log, config.retry.budget)
+        self._factory = DoorFactory(self.door, HttpConnection, config.limits.connections)
         self._ports: list[IListeningPort] = []
 
-    def _write(self, batch: str, written: Any) -> None:
-        self._log.info("{lines}", lines=batch)
-        written()
-
     async def start(self) -> None:
-        """Connect to the platform, then let clients in."""
+        """
+        Connect to the platform, then let clients in.
+
+        :raises ConfigError: an endpoint cannot be had.
+        """
         for warning in self.config.warnings:
             self._log.warn("{warning}", warning=warning)
         self.door.upstreams.start()
-        factory = DoorFactory(self.door, HttpConnection, self.config.limits.connections)
-        for description in self.config.endpoints:
-            self._ports.append(await self._listen(description, factory))
-        self._log.info("proxy is up at {where}", where=", ".join(self.config.endpoints))
+        endpoints = self.config.endpoints
+        for place, description in enumerate(endpoints):
+            reactor = Inherited(self.reactor, self._sockets[place]) if self._sockets else self.reactor
+            self._ports.append(await open_port(reactor, description, self._factory))
+        if self.config.operations is not None:
+            pages = Operations(self.door)
+            factory = DoorFactory(self.door, lambda door: HttpConnection(door, pages), self.config.limits.connections)
+            reactor = Inherited(self.reactor, self._sockets[len(endpoints)]) if self._sockets else self.reactor
+            self._ports.append(await open_port(reactor, self.config.operations, factory))
+        # What has been made so far stays for ever; looking through it again and again would cost a tenth of our time.
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        self._log.info("proxy is up at {where}", where=", ".join(endpoints))
 
-    async def _listen(self, description: str, factory: DoorFactory) -> IListeningPort:
+    def reload(self) -> None:
+        """SIGHUP: read the file again, and open the access log again. A file with a fault changes nothing."""
+        self._lines.reopen()
         try:
-            endpoint = serverFromString(self.reactor, description)  # type: ignore[no-untyped-call]
-            port: IListeningPort = await endpoint.listen(factory)
-        except (ValueError, TypeError, LookupError) as problem:
-            raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}") from problem
-        except (CannotListenError, OSError) as problem:
-            raise ConfigError(f"endpoints: {description!r} cannot be had: {problem}") from problem
-        return port
+            config = proxy_settings.proxy_settings(read(self._path, os.environ))
+        except CocaineError as problem:
+            self._log.error("the configuration stays as it was: {reason}", reason=problem.reason)
+            return
+        old, self.config = self.config, config
+        if (config.endpoints, config.operations, config.locators, config.processes, config.access_log.file) != (
+            old.endpoints, old.operations, old.locators, old.processes, old.access_log.file
+        ):  # fmt: skip
+            self._log.warn("endpoints, operations, locators, processes and access-log.file change only by a restart")
+        self.door.reload(terms(config))
+        self.door.budget.share = config.retry.budget
+        self.door.log.form = FORMS[config.access_log.format]
+        self.door.upstreams.resize(config.pool.size, config.pool.lifespan, config.pool.services)
+        self._factory.most = config.limits.connections
+        self._log.info("the configuration has been read again")
 
     async def stop(self) -> None:
         """Let nobody in, finish what has begun, leave."""
@@ -128,11 +161,32 @@ def terms(config: proxy_settings.Proxy) -> Terms:
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
-    """What twistd runs."""
+    """What twistd runs: one proxy, or the supervisor of several."""
     from twisted.internet import reactor
 
+    path = options["config"]
     try:
-        proxy = Proxy(reactor, proxy_settings.proxy_settings(read(options["config"], os.environ)))
+        config = proxy_settings.proxy_settings(read(path, os.environ))
     except CocaineError as problem:
-        raise refuse("cocaine-proxy", problem) from problem
-    return DaemonService("cocaine-proxy", reactor, proxy.start, proxy.stop)
+        raise refuse("cocaine-proxy", path, problem) from problem
+    count = config.processes if options["processes"] is None else options["processes"]
+    count = count or os.cpu_count() or 1
+    made: Proxy | Supervisor
+    if VARIABLE in os.environ:
+        # A child must not pass this on.
+        sockets = tuple(int(number) for number in os.environ.pop(VARIABLE).split(","))
+        made = Proxy(reactor, config, path, sockets)
+        end_with_parent(reactor)
+    elif count > 1:
+        endpoints = (*config.endpoints, *((config.operations,) if config.operations is not None else ()))
+        made = Supervisor(reactor, endpoints, count, _child(path), config.wire.drain_timeout + 5)
+    else:
+        made = Proxy(reactor, config, path, ())
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(made.reload))  # type: ignore[attr-defined]
+    return DaemonService("cocaine-proxy", path or BUILT_IN, reactor, made.start, made.stop)
+
+
+def _child(path: str | None) -> list[str]:
+    """The command line of one of several processes, behind the interpreter."""
+    twistd = ["-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "cocaine-proxy"]
+    return twistd if path is None else [*twistd, "--config", os.path.abspath(path)]

@@ -230,8 +230,8 @@ class Errand:
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self._near:
             if self._far is not None:
+                self._far.cancel(reason)
                 self._far.abandon()
-                self._far.fail(reason)
             self._end()
         elif channel is self._far:
             self._fail_offer()
@@ -261,8 +261,8 @@ class Errand:
             self._relay.stop(error, error)
             return
         if self._far is not None:
+            self._far.cancel(error)
             self._far.abandon()
-            self._far.fail(error)
         self._refuse(error)
 
     def _refuse(self, error: CocaineError) -> None:

@@ -78,7 +78,7 @@ class RelayGateway:
         if extra.get(CLUSTER, "") != self._cluster:
             self._log.debug("{name} of {uuid} belongs to another cluster", name=name, uuid=uuid)
             return
-        protocol = app_protocol(name, info)
+        protocol = app_protocol(info)
         if protocol is None:
             self._leave(session, uuid, name)
             self._others.consume(session, uuid, name, info, extra)
@@ -107,7 +107,7 @@ class RelayGateway:
         for name in sorted(self._sessions.pop((session, uuid), ())):
             entry = self._apps.get(name)
             if entry is not None:
-                entry.app.withdraw(session, uuid)
+                entry.app.forget(session, uuid)
         self._others.forget(session, uuid)
 
     # -- where clients go

@@ -79,6 +79,7 @@ class Uplink:
         self._session = object()
         self._failures = 0
         self._unanswered = 0
+        self._standing = False
         self._leave: Callable[[], None] = _nothing
         self.life: Life = begin_life(self)
 
@@ -93,7 +94,7 @@ class Uplink:
     @property
     def live(self) -> bool:
         """The node's services are known through it."""
-        return self.state == "live"
+        return self._standing
 
     @property
     def place(self) -> Endpoint | None:
@@ -141,6 +142,7 @@ class Uplink:
             self.life.broken()
 
     def standing(self) -> None:
+        self._standing = True
         self._leave()
         self._leave = _nothing
         self._log.info("linked to {label} ({uuid})", label=self.label, uuid=self.uuid)
@@ -166,6 +168,7 @@ class Uplink:
             self._failures = 0
 
     def hang_up(self) -> None:
+        self._standing = False
         self._leave()
         self._leave = _nothing
         remote, self._remote = self._remote, None

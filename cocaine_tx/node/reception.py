@@ -28,7 +28,7 @@ from ..rpc.connection import Connection
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from ..wire.headers import Headers
-from ..wire.idl import Message, Slot
+from ..wire.idl import REVOKE_SLOT, Message, Slot
 from ..wire.protocols import CREDITS, WORKER
 from ..wire.session import Channel, serving
 from .workers import Worker
@@ -125,6 +125,9 @@ class Reception(ServerFactory):
             channel.abandon()
             connection.close()
         else:
+            if credits:
+                # One of ours: it also understands that a request is taken back.
+                channel.session.revocation = REVOKE_SLOT
             worker.credits = credits
             worker.join(connection, channel)
 

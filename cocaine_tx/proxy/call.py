@@ -14,7 +14,7 @@ from cocaine_tx.errors import AppStopped, CocaineError, Unreachable
 from cocaine_tx.proxy.retry import repeatable
 from cocaine_tx.proxy.upstream import Pool, Upstream
 from cocaine_tx.wire.headers import Headers
-from cocaine_tx.wire.idl import CHOKE, CHUNK, CREDIT, Message, Slot
+from cocaine_tx.wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from cocaine_tx.wire.session import Channel, error_of
 
 if TYPE_CHECKING:
@@ -29,34 +29,19 @@ class Call:
     :param exchange: whose request this is.
     :param pool: of the app.
     :param event: what is asked of it.
-    :param headers: of the wire.
     :param packed: the request; all of it, unless it is `streamed`.
     :ivar answered: the app has said something.
     """
 
     __slots__ = (
-        "_channel",
-        "_event",
-        "_exchange",
-        "_headers",
-        "_held",
-        "_packed",
-        "_pool",
-        "_seating",
-        "_streamed",
-        "_taken",
-        "_tried",
-        "_tries",
-        "_upstream",
-        "_window",
-        "answered",
+        "_channel", "_event", "_exchange", "_held", "_packed", "_pool", "_seating", "_streamed", "_tried",
+        "_tries", "_ungranted", "_upstream", "_windowed", "answered",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, pool: Pool, event: str, headers: Headers, packed: bytes) -> None:
+    def __init__(self, exchange: Exchange, pool: Pool, event: str, packed: bytes) -> None:
         self._exchange = exchange
         self._pool = pool
         self._event = event
-        self._headers = headers
         self._packed = packed
         self._upstream: Upstream | None = None
         self._channel: Channel | None = None
@@ -65,8 +50,8 @@ class Call:
         self._seating = True
         self._streamed = False
         self._held = False
-        self._window = 0
-        self._taken = 0
+        self._windowed = False
+        self._ungranted = 0
         self.answered = False
 
     def send(self) -> None:
@@ -75,9 +60,12 @@ class Call:
         self._pool.seat(self, self._tried)
 
     def stream(self) -> None:
-        """Send only the head, on a connection of its own; the exchange is told when the rest can follow."""
+        """Send only the head; the exchange is told when the rest can follow. Without windows it travels alone."""
         self._streamed = True
-        self._pool.seat_alone(self)
+        if self._pool.windows:
+            self._pool.seat(self)
+        else:
+            self._pool.seat_alone(self)
 
     def offered(self, upstream: Upstream) -> None:
         """The pool has a connection for us."""
@@ -87,11 +75,8 @@ class Call:
             return
         self._seating = False
         self._upstream = upstream
-        headers = self._headers
-        if upstream.windows:
-            door = self._exchange.http.door
-            self._window, self._taken = door.terms.buffer, 0
-            headers += door.window
+        self._windowed = upstream.windows
+        headers = self._exchange.headers(upstream.windows)
         try:
             channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=headers)
         except CocaineError as problem:
@@ -100,7 +85,7 @@ class Call:
         self._channel = channel
         channel.chunk(self._packed)
         if self._streamed:
-            self._exchange.opened(channel, self._window)
+            self._exchange.opened(channel, upstream.windows)
         else:
             channel.choke()
 
@@ -116,14 +101,12 @@ class Call:
         if message is CHUNK:
             self.answered = True
             self._exchange.chunk(args)
-            if self._window and self._channel is not None and args:
-                self._taken += len(args[0])
-                if self._taken * 4 >= self._window and not self._slow:
-                    self._grant()
+        elif message is CREDIT:
+            if args[0] >= UNLIMITED:  # the worker knows no windows
+                self._windowed = False
+            self._exchange.credited(args[0])
         elif message is CHOKE:
             self._exchange.close()
-        elif message is CREDIT:
-            self._exchange.credited(args[0])
         else:
             self._channel = None
             channel.choke()
@@ -154,49 +137,35 @@ class Call:
 
     # -- pressure
 
-    @property
-    def _slow(self) -> bool:
-        """So much waits for the client that the app gets no more credit for now."""
-        return self._exchange.http.waiting * 4 > self._window
+    def took(self, size: int) -> None:
+        """So much of an answer has come and goes on to the client."""
+        http = self._exchange.http
+        if self._windowed:
+            self._ungranted += size
+        elif http.waiting > http.door.terms.buffer:
+            self._press()
 
-    def _grant(self) -> None:
-        taken, self._taken = self._taken, 0
-        if self._channel is not None and taken:
-            self._channel.credit(taken)
-
-    def press(self) -> bool:
-        """
-        Something waits for the client: see to it that nobody else waits with it.
-
-        :return: the app is kept from speaking; its silence is our doing.
-        """
+    def _press(self) -> None:
+        """The client is slow: nobody else shall wait with it."""
         upstream = self._upstream
         if upstream is None or self._held:
-            return self._held
-        if self._window:
-            # The app stops by itself for want of credit.
-            return self._slow
-        http = self._exchange.http
-        limit = http.door.terms.buffer
-        if http.waiting <= limit:
-            return False
+            return
         self._pool.set_aside(upstream)
+        http = self._exchange.http
         # Whoever shares the connection gets a chance to finish first.
-        if len(upstream.session) <= 1 or http.waiting > _SHARED * limit:
+        if len(upstream.session) <= 1 or http.waiting > _SHARED * http.door.terms.buffer:
             self._held = True
             upstream.connection.hold(self)
-        return self._held
 
-    def relieve(self) -> bool:
-        """The client has taken everything; whether the app was kept from speaking until now."""
-        if self._window:
-            self._grant()
-            return True
-        if not self._held or self._upstream is None:
-            return False
-        self._held = False
-        self._upstream.connection.release(self)
-        return True
+    def relieve(self) -> None:
+        """The client has taken everything so far."""
+        if self._held and self._upstream is not None:
+            self._held = False
+            self._upstream.connection.release(self)
+        channel = self._channel
+        if channel is not None and self._windowed and self._ungranted * 2 >= self._exchange.http.door.terms.buffer:
+            channel.credit(self._ungranted)
+            self._ungranted = 0
 
     # -- the end
 
@@ -215,7 +184,7 @@ class Call:
             self._pool.leave(self)
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.fail(error)
+            channel.cancel(error)
             channel.abandon()
             upstream = self._upstream
             if upstream is not None and upstream.aside and len(upstream.session) <= 1:

@@ -63,7 +63,8 @@ class Door:
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
         #: The wire headers of every ordinary call.
         self.deadline: Headers = (timeout_header(terms.request),)
-        self.window: Headers = (window_header(terms.buffer),)
+        #: The same to a node that limits each stream by itself.
+        self.windowed: Headers = (*self.deadline, window_header(terms.buffer))
         self.noted = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
         self.noted_lengths = frozenset(map(len, self.noted))
 

@@ -10,6 +10,7 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from cocaine_tx.proxy.answer import Answer, Ending
 from cocaine_tx.proxy.call import Call
 from cocaine_tx.proxy.failure import Failure, error_answer, failed, not_routed, printable, refused
 from cocaine_tx.proxy.request import Fields, Refused, RequestHead
-from cocaine_tx.proxy.route import Route, Verdict, route
+from cocaine_tx.proxy.route import Route, Verdict
 from cocaine_tx.proxy.trace import Identity, identify
 from cocaine_tx.proxy.upload import Upload
 from cocaine_tx.proxy.upstream import Pool
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 _TUNNEL_TIME = 86400.0
 #: As nginx writes it in the log: the client did not wait.
 _CLIENT_GONE = 499
+
+#: Apps repeat themselves: heads up to this size are remembered, with their meaning.
+_REMEMBERED = 1024
+_known_head = lru_cache(maxsize=1024)(unpack_head)
 
 _PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
 _UNROUTED = {
@@ -54,8 +59,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started", "_status",
-        "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http", "over",
+        "_added", "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started",
+        "_status", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http",
+        "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -78,6 +84,8 @@ class Exchange:
         self._upload: Upload | None = None
         self._call: Call | None = None
         self._wire: Headers = ()  # beside the deadline
+        self._added: Fields = []
+        self._tunnel = False
         self._sent_before = http.sent
 
     # -- the request
@@ -88,7 +96,7 @@ class Exchange:
         door.meters.running += 1
         if self.http.pages is not None:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
-        where = route(head, door.terms.by_host)
+        where = self.http.where(head)
         if isinstance(where, Verdict):
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
@@ -116,9 +124,8 @@ class Exchange:
         self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
         if identity.headers:
             self._wire += identity.headers
-        if given is None:
-            # Now the app can write the same id into its own log.
-            where.headers.append((door.request_header, identity.id))
+        # With it the app can write the same id into its own log.
+        self._added = [] if given is not None else [(door.request_header, identity.id)]
         return noted
 
     def body(self, data: bytes) -> None:
@@ -128,6 +135,7 @@ class Exchange:
             return
         if self._upload is not None:
             self._upload.take(data)
+            self.due = min(self._until, self.http.door.clock.seconds() + self._pace) if self._call is not None else inf
         elif self._own is not None:
             self._dropped += len(data)
             if self._dropped > self.http.door.terms.inline:
@@ -161,23 +169,31 @@ class Exchange:
     def send(self, body: bytes, now: float) -> None:
         """The whole request is there. The upload calls this, if there is one."""
         assert self._route is not None
-        call = self._called(self._route.headers, body, self.http.door.deadline)
+        call = self._called(self._route.headers + self._added, body)
         self._wait(now)
         call.send()
 
     def send_alone(self, extra: Fields, tunnel: bool) -> None:
-        """Only the head goes out, on a connection of its own; the upload sends the rest."""
+        """Only the head goes out; the upload sends the rest."""
         assert self._route is not None
-        deadline = (timeout_header(_TUNNEL_TIME),) if tunnel else self.http.door.deadline
-        call = self._called(self._route.headers + extra, b"", deadline)
+        self._tunnel = tunnel
+        call = self._called(self._route.headers + self._added + extra, b"")
         self._wait(self.http.door.clock.seconds())
         call.stream()
 
-    def _called(self, headers: Fields, body: bytes, deadline: Headers) -> Call:
+    def headers(self, windows: bool) -> Headers:
+        """What goes along with the call on the wire."""
+        door = self.http.door
+        first = door.windowed if windows else door.deadline
+        if self._tunnel:
+            first = (timeout_header(_TUNNEL_TIME), *first[1:])
+        return first + self._wire if self._wire else first
+
+    def _called(self, headers: Fields, body: bytes) -> Call:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, deadline + self._wire if self._wire else deadline, packed)
+        self._call = call = Call(self, pool, where.event, packed)
         return call
 
     def _wait(self, now: float) -> None:
@@ -189,14 +205,14 @@ class Exchange:
         """Another try may still succeed."""
         return bool(self.http.door.clock.seconds() < self.due)
 
-    def opened(self, channel: Channel, window: int) -> None:
-        """The head has been sent; the rest can follow, so many bytes before the app grants more (0: any number)."""
+    def opened(self, channel: Channel, windows: bool) -> None:
+        """The head has been sent; the rest can follow, as much as the window allows if there is one."""
         if self._upload is not None:
-            self._upload.opened(channel, window)
+            self._upload.opened(channel, self.http.door.terms.buffer if windows else inf)
 
     def credited(self, size: int) -> None:
-        """The app takes more of the body."""
-        if self._upload is not None:
+        """The app has room for more."""
+        if self._upload is not None and not self.over:
             self._upload.credited(size)
 
     def tunnelled(self, data: bytes) -> None:
@@ -220,8 +236,8 @@ class Exchange:
             http.say(out)
         if answer.done:
             self._finish()
-        elif http.waiting and self._call is not None and self._call.press():
-            self.due = self._until
+        elif self._call is not None:
+            self._call.took(len(args[0]))
         return None
 
     def _head(self, packed: bytes) -> None:
@@ -229,7 +245,7 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            status, headers = unpack_head(packed)
+            status, headers = _known_head(packed) if len(packed) <= _REMEMBERED else unpack_head(packed)
             http.say(answer.head(status, headers, self._extra()))
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
@@ -268,13 +284,16 @@ class Exchange:
 
     def relieved(self) -> None:
         """The client has taken everything."""
-        if self._call is not None and self._call.relieve():
-            self._wait(self.http.door.clock.seconds())
+        if self._call is not None:
+            self._call.relieve()
 
     # -- the end
 
-    def expire(self) -> None:
-        """The app's time is over."""
+    def expire(self, now: float) -> None:
+        """The app's time is over, unless it is the client who keeps it from speaking."""
+        if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
+            self._wait(now)
+            return
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
         self.failed(error)

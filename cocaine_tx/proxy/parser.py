@@ -23,6 +23,8 @@ from cocaine_tx.proxy.head import HEAD, START, fields_of, scan
 from cocaine_tx.proxy.request import Body, End, Event, Limits, Refused, RequestHead, interpret
 
 _END = End()
+#: Clients repeat themselves: a head that is byte for byte the one before, and no longer than this, means the same.
+_REMEMBERED = 2048
 
 
 class _Stage(Enum):
@@ -37,8 +39,11 @@ class RequestParser:
     """Owns the bytes of one connection that have not become events yet."""
 
     __slots__ = (
-        "_at", "_chunks", "_data", "_limits", "_ordinary", "_persists", "_remaining", "_scanned", "_skipped", "_stage",
+        "_at", "_chunks", "_data", "_known", "_known_head", "_limits", "_ordinary", "_persists", "_remaining",
+        "_scanned", "_skipped", "_stage",
     )  # fmt: skip
+
+    _known_head: RequestHead | None
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits = limits or Limits()
@@ -50,6 +55,7 @@ class RequestParser:
         self._remaining = 0
         self._chunks: ChunkedBody | None = None
         self._persists = True
+        self._known, self._known_head = b"", None
 
     @property
     def idle(self) -> bool:
@@ -128,6 +134,11 @@ class RequestParser:
             self._skipped = True
         at = self._at
         end = data.find(b"\r\n\r\n", at + max(self._scanned.offset - 2, 0)) + 4
+        if self._known and end - at == len(self._known) and data.startswith(self._known, at):
+            self._at = end
+            self._scanned = START
+            assert self._known_head is not None
+            return self._begin(self._known_head, events)
         match = HEAD.fullmatch(data, at, end) if end >= 4 else None
         if match is None or end - at > self._ordinary or match[4].count(b"\r\n") > limits.headers:
             scanned = scan(data, at, self._scanned, limits)
@@ -144,6 +155,8 @@ class RequestParser:
         head = fields if isinstance(fields, Refused) else interpret(method, target, version, fields, limits)
         if isinstance(head, Refused):
             return self._refuse(head, events)
+        if end - at <= _REMEMBERED:
+            self._known, self._known_head = data[at:end], head
         self._at = end
         self._scanned = START
         self._begin(head, events)

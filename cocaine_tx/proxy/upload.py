@@ -44,7 +44,8 @@ class Upload:
     """
 
     __slots__ = (
-        "_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_room", "_size", "way"
+        "_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_room",
+        "_size", "way",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, head: RequestHead, limit: int) -> None:
@@ -56,8 +57,8 @@ class Upload:
         self._size = 0
         self._ended = False
         self._continued = False
-        self._room: int | None = None
         self._channel: Channel | None = None
+        self._room: float = 0
         self.way = Way.ASKING
 
     def begin(self) -> None:
@@ -114,7 +115,10 @@ class Upload:
         """Some of the body has arrived."""
         channel = self._channel
         if channel is not None:
-            self._pass_on(channel, data)
+            channel.chunk(data)
+            self._room -= len(data)
+            if self._room <= 0:
+                self._exchange.http.hold(self)
             if channel.session.congested:
                 channel.session.connection.delay(self._exchange.http)
             return
@@ -124,20 +128,6 @@ class Upload:
         self._size += len(data)
         if self.way is Way.WHOLE and self._size > self._limit:
             self._refuse()
-
-    def _pass_on(self, channel: Channel, data: bytes) -> None:
-        channel.chunk(data)
-        if self._room is not None:
-            self._room -= len(data)
-            if self._room <= 0:
-                self._exchange.http.hold(self)
-
-    def credited(self, size: int) -> None:
-        """The app has taken some: the client may send as much again."""
-        if self._room is not None:
-            self._room += size
-            if self._room > 0:
-                self._exchange.http.release(self)
 
     def end(self) -> None:
         """The body is complete."""
@@ -152,20 +142,35 @@ class Upload:
         self._parts.clear()
         self._exchange.send(body, self._exchange.http.door.clock.seconds())
 
-    def opened(self, channel: Channel, window: int) -> None:
-        """The head is on its way to the app; now the rest."""
+    def opened(self, channel: Channel, room: float) -> None:
+        """
+        The head is on its way to the app; now the rest.
+
+        :param room: bytes that may be sent before the app grants more.
+        """
         self._channel = channel
-        self._room = window or None
+        self._room = room
         if self.way is Way.TUNNEL:
             return
         self._go_on()
-        # What has gathered meanwhile may use up the window at once.
         self._exchange.http.release(self)
-        for part in self._parts:
-            self._pass_on(channel, part)
-        self._parts.clear()
+        parts = self._parts
+        self._parts = []
+        for part in parts:
+            self.take(part)
         if self._ended:
             channel.choke()
+
+    def credited(self, size: int) -> None:
+        """The app has read so much."""
+        self._room += size
+        if self._room > 0:
+            self._exchange.http.release(self)
+
+    @property
+    def waiting(self) -> bool:
+        """The rest of the body is still to come from the client."""
+        return self._channel is not None and not self._ended and self._room > 0
 
     def headed(self, tunnel: bool) -> None:
         """The app's answer has begun; only now it is known whether it takes the upgrade."""

@@ -51,18 +51,20 @@ class Upstream:
     :ivar session: its channels; ``len`` of it is the load.
     :ivar expires: when it is replaced.
     :ivar aside: it is offered to nobody any more.
-    :ivar windows: the node at its end knows windows and credits.
+    :ivar streams: the app takes bodies in parts.
+    :ivar windows: each stream can be limited by itself.
     """
 
-    __slots__ = ("aside", "connection", "expires", "remote", "session", "windows")
+    __slots__ = ("aside", "connection", "expires", "remote", "session", "streams", "windows")
 
-    def __init__(self, remote: Remote, expires: float) -> None:
+    def __init__(self, remote: Remote, expires: float, streams: bool = False, windows: bool = False) -> None:
         self.remote = remote
         self.connection: Connection = remote.connection
         self.session = remote.connection.session
         self.expires = expires
+        self.streams = streams
+        self.windows = windows
         self.aside = False
-        self.windows = False
 
 
 class Pool:
@@ -73,6 +75,7 @@ class Pool:
     :param lifespan: seconds; a connection lives once to twice as long.
     :ivar open: those offered.
     :ivar aside: those that only finish what they have.
+    :ivar streams: whether the app takes bodies in parts and can switch protocols; None before it could be asked.
     """
 
     _log = Logger()
@@ -85,6 +88,7 @@ class Pool:
         self.lifespan = lifespan
         self.open: list[Upstream] = []
         self.aside: set[Upstream] = set()
+        self.streams: bool | None = None
         self.used = dialer.reactor.seconds()
         self._dialer = dialer
         self._locators = locators
@@ -93,7 +97,6 @@ class Pool:
         self._connecting = 0
         self._ejected: dict[Endpoint, float] = {}
         self._next = 0
-        self._streams: bool | None = None
         self._pending: set[Deferred[None]] = set()
 
     # -- choosing
@@ -134,8 +137,7 @@ class Pool:
         def made(upstream: Upstream) -> None:
             upstream.aside = True
             self.aside.add(upstream)
-            # Much will be sent on it: it is worth knowing how before it begins.
-            self._run(self._learn(upstream, lambda: passenger.offered(upstream)))
+            passenger.offered(upstream)
 
         self.used = self._dialer.reactor.seconds()
         self._run(self._connect(made, passenger.unserved))
@@ -182,15 +184,18 @@ class Pool:
                 problem = Unreachable(error.reason)
                 continue
             self._ejected.pop(address, None)
-            upstream = Upstream(remote, clock.seconds() + self.lifespan * (1 + random()))
+            streams = await _abilities(remote)
+            upstream = Upstream(
+                remote, clock.seconds() + self.lifespan * (1 + random()), streams is True, streams is not None
+            )
             remote.connection.lost = partial(self._lost, upstream)
             return upstream
         raise problem
 
     def _made(self, upstream: Upstream) -> None:
         self._connecting -= 1
+        self.streams = upstream.streams  # it may be another version of the app
         self.open.append(upstream)
-        self._run(self._learn(upstream, _nothing))
         waiting, self._waiting = self._waiting, {}
         for passenger in waiting:
             passenger.offered(upstream)
@@ -236,7 +241,7 @@ class Pool:
         for upstream in [old for old in self.open if old.expires <= now]:
             upstream.expires = now + self.lifespan  # until the replacement has come, or this attempt has failed
             self._connecting += 1
-            self._run(self._connect(lambda made, old=upstream: self._replace(old, made), self._failed))  # type: ignore[misc]
+            self._run(self._connect(partial(self._replace, upstream), self._failed))
         for upstream in list(self.aside):
             self.finished(upstream)
         self._ejected = {place: until for place, until in self._ejected.items() if until > now}
@@ -244,7 +249,6 @@ class Pool:
     def _replace(self, old: Upstream, made: Upstream) -> None:
         self._made(made)
         self.set_aside(old)
-        self._streams = None
 
     @property
     def forgotten(self) -> bool:
@@ -264,59 +268,42 @@ class Pool:
     # -- what the app takes
 
     @property
-    def streams(self) -> bool | None:
-        """Whether the app takes bodies in parts and can switch protocols; None before it was asked."""
-        return self._streams
+    def windows(self) -> bool:
+        """Whether a stream on one of the connections would be limited by itself."""
+        return bool(self.open) and all(upstream.windows for upstream in self.open)
 
     def ask(self, told: Callable[[bool], None]) -> None:
-        """Find out `streams`; an app that does not say does not."""
-        self._run(self._ask(told))
-
-    async def _ask(self, told: Callable[[bool], None]) -> None:
-        if self._streams is None:
-            try:
-                if not self.open:
-                    await self._first()
-                await self._learned(self.open[0])
-            except (CocaineError, TooLate, ValueError, IndexError):
-                pass
-        told(bool(self._streams))
-
-    async def _learn(self, upstream: Upstream, then: Callable[[], None]) -> None:
-        """Ask a new connection what the node and the app can; nothing, when there is no answer."""
-        try:
-            await self._learned(upstream)
-        except (CocaineError, TooLate, ValueError):
-            pass
-        then()
-
-    async def _learned(self, upstream: Upstream) -> None:
-        (info, *_) = await upstream.remote.call("info", timeout=INFO_TIME)
-        if isinstance(info, dict):
-            upstream.windows = info.get(b"credits") is True
-            self._streams = info.get(b"http-streaming") is True
-
-    async def _first(self) -> None:
-        arrived = _Arrival()
-        self.seat(arrived)
-        await arrived.here
+        """Find out `streams`; an app that cannot be reached takes nothing in parts."""
+        if self.streams is not None:
+            told(self.streams)
+        else:
+            self.seat(_Question(self, told))
 
 
-def _nothing() -> None:
-    """Nobody waits to know."""
+async def _abilities(remote: Remote) -> bool | None:
+    """Whether the app takes bodies in parts; None if its node does not know that word, being none of ours."""
+    if remote.protocol.named("info") is None:
+        return None
+    try:
+        (info, *_) = await remote.call("info", timeout=INFO_TIME)
+    except (CocaineError, TooLate, ValueError):
+        return None
+    known = info.get(b"http-streaming") if isinstance(info, dict) else None
+    return known if isinstance(known, bool) else None
 
 
-class _Arrival:
-    """Waits for the first connection."""
+class _Question:
+    """Waits for the first connection, which knows."""
 
-    def __init__(self) -> None:
-        self.here: Deferred[None] = Deferred()
+    def __init__(self, pool: Pool, told: Callable[[bool], None]) -> None:
+        self._pool = pool
+        self._told = told
 
     def offered(self, upstream: Upstream) -> None:
-        self.here.callback(None)
+        self._told(bool(self._pool.streams))
 
     def unserved(self, error: CocaineError) -> None:
-        self.here.errback(error)
+        self._told(False)
 
 
 __all__ = ["UNUSED", "Passenger", "Pool", "Upstream"]

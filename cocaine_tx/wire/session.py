@@ -60,12 +60,13 @@ class Session:
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
     :ivar ended: nothing can be opened any more; set by the connection that closes.
+    :ivar revocation: the peer's word for taking a call back, if it has one.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
-        "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_out", "_root", "_strangers", "_tail",
-        "broken", "congested", "connection", "ended", "wake",
+        "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_opening", "_out", "_root", "_strangers",
+        "_tail", "broken", "congested", "connection", "ended", "revocation", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -86,10 +87,13 @@ class Session:
         self._channels: dict[int, Channel] = {}
         self._last = 0
         self._out: list[bytes | memoryview] = []
+        # Most calls carry the same headers as the call before, as the very same object.
+        self._opening: tuple[Headers, bytes, bytes] = ((), tail, tail)
         self.wake: Callable[[], None] = _nothing
         self.broken: RemoteProtocolError | None = None
         self.congested = False
         self.ended = False
+        self.revocation: Slot | None = None
         self.connection: Any = None
 
     def __len__(self) -> int:
@@ -217,18 +221,29 @@ class Session:
         number = self._last + 1
         first = later = self._tail
         if headers:
-            trace = trace_of(headers)
-            if trace is not None:
-                later = pack_headers(trace.headers())
-            elif later is ZERO_TRACE:
-                headers = _NO_TRACE + without_trace(headers)
-            first = pack_headers(headers)
+            if headers is not self._opening[0]:
+                self._opening = (headers, *self._ends(headers))
+            _, first, later = self._opening
         self.emit(number, slot.id, args, first)
         self._last = number
         channel = Channel(self, number, slot, slot.downstream, slot.upstream, receiver, later)
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return channel
+
+    def revoke(self, channel: Channel, error: CocaineError) -> None:
+        """Take a call of ours back; nothing, where the peer has no word for it. Channels call this."""
+        if self.revocation is not None and not self.ended:
+            self.open(self.revocation, (channel.number, error.pair), NOBODY)
+
+    def _ends(self, headers: Headers) -> tuple[bytes, bytes]:
+        """The ends of a channel's first frame and of its later ones."""
+        trace = trace_of(headers)
+        if trace is not None:
+            return pack_headers(headers), pack_headers(trace.headers())
+        if self._tail is ZERO_TRACE:
+            headers = _NO_TRACE + without_trace(headers)
+        return pack_headers(headers), self._tail
 
     def emit(self, number: int, kind: int, args: tuple[Any, ...], tail: bytes) -> None:
         """Append one frame to what is to be sent. Channels call this."""

@@ -174,13 +174,18 @@ class Load:
         return json.loads(self.process.stdout.readline())
 
     def end(self) -> dict:
-        if self.process.stdin.closed:
-            return {}
+        """Let what is on its way end; how it went in all."""
         self.process.stdin.close()
         line = self.process.stdout.readline()
         self.process.wait(30)
-        self.process.stdout.close()
         return json.loads(line)
+
+    def kill(self) -> None:
+        """Whatever happened to the test, this ends."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 def until(condition, seconds: float, what: str) -> float:

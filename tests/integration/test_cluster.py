@@ -54,15 +54,33 @@ class Losses(SynchronousTestCase):
     def serving(self):
         return {int(host.rpartition(".")[2]) for host in self.load.report()["recent"]}
 
-    def in_rotation(self, expected, seconds, what):
-        """Wait until exactly these nodes have answered for a while."""
+    def serving_all(self, seconds):
+        """Every node answers."""
+        seen = set()
+
+        def all_seen():
+            seen.update(self.serving())
+            return seen == set(NODES)
+
+        self.load.report()
+        hosts.until(all_seen, seconds, "all nodes serve")
+
+    def gone(self, number, seconds):
+        """Requests are answered, and the node answers none of them; returns the report."""
         self.load.report()
 
-        def settled():
+        def out():
             time.sleep(0.9)
-            return self.serving() == set(expected)
+            serving = self.serving()
+            return serving and number not in serving
 
-        return hosts.until(settled, seconds, what)
+        hosts.until(out, seconds, f"node {number} is out of rotation")
+        return self.load.report()
+
+    def back(self, number, seconds=60):
+        """The node answers again."""
+        self.load.report()
+        hosts.until(lambda: number in self.serving(), seconds, f"node {number} is back")
 
     def test_losses(self):
         """
@@ -70,31 +88,28 @@ class Losses(SynchronousTestCase):
         and a node that is lost is out of rotation within five seconds.
         """
         self.load = self.hosts.load(CLIENT, GATEWAY, "echo", 16)
-        self.addCleanup(self.load.end)
-        self.in_rotation(NODES, 40, "all nodes serve")
+        self.addCleanup(self.load.kill)
+        self.serving_all(40)
         before = self.load.report()
 
         self.hosts.kill("cocaine-node1")
-        self.in_rotation((2, 3, 4, 5), 7, "a killed node is out")
-        killed = self.load.report()
+        killed = self.gone(1, 6)
         self.start(1)
-        self.in_rotation(NODES, 40, "a restarted node is in")
+        self.back(1)
 
         self.hosts.unplug(2)
-        self.in_rotation((1, 3, 4, 5), 7, "a cut-off node is out")
-        cut = self.load.report()
+        cut = self.gone(2, 6)
         self.hosts.plug(2)
-        self.in_rotation(NODES, 60, "a mended node is in")
+        self.back(2)
 
         self.hosts.signal("cocaine-node3", signal.SIGSTOP)
-        self.in_rotation((1, 2, 4, 5), 7, "a paused node is out")
+        self.gone(3, 6)
         self.hosts.signal("cocaine-node3", signal.SIGCONT)
-        self.in_rotation(NODES, 60, "a resumed node is in")
+        self.back(3)
 
         self.hosts.daemons["cocaine-node4"].terminate()
-        self.in_rotation((1, 2, 3, 5), 15, "a stopped node is out")
+        self.gone(4, 15)
         result = self.load.end()
-        print(result)
         self.assertEqual((result["twice"], result["wrong"], result["late"]), (0, 0, 0))
         self.assertEqual(before["errors"], {})
         # 16 requests are in flight at a time, over five nodes; those of a victim may fail when it had begun to answer.

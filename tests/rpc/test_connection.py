@@ -219,14 +219,14 @@ class PressureTests(SynchronousTestCase):
     """Whoever does not take what is sent slows down its source, and is cut off in the end."""
 
     def setUp(self) -> None:
-        self.pair = ConnectionPair(dialing(), serving(APP, Echo()), capacity=100_000)
+        self.pair = ConnectionPair(dialing(), serving(APP, NOBODY), capacity=100_000)
         self.source = ConnectionPair(dialing(), serving(STORAGE, NOBODY), clock=self.pair.clock)
         self.channel = self.pair.near.session.open(ENQUEUE, (b"ping",), NOBODY)
         self.pair.pump()
         self.pair.far_end.paused = True
 
     def congest(self) -> None:
-        for _ in range(5):
+        for _ in range(20):
             self.channel.chunk(b"x" * 100_000)
         self.pair.settle()
         self.assertTrue(self.pair.near.session.congested)
@@ -279,7 +279,7 @@ class PressureTests(SynchronousTestCase):
         for _ in range(3):
             self.pair.clock.advance(STALL - 1)
             self.pair.far_end.paused = False
-            for _ in range(4):
+            for _ in range(8):
                 self.pair.carry(self.pair.near_end, SLICE // 4)
             self.pair.far_end.paused = True
         self.assertFalse(self.pair.near.gone)
