@@ -59,7 +59,8 @@ class Client(asyncio.Protocol):
 async def load(url: str, connections: int, seconds: float) -> tuple[list[float], int]:
     """Durations of all answers, and how many were not 200 or not whole."""
     parts = urlsplit(url)
-    request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n".encode()
+    lines = (f"GET {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: bench", "Accept: */*", "", "")
+    request = "\r\n".join(lines).encode()
     times: list[float] = []
     until = time.perf_counter() + seconds
     loop = asyncio.get_running_loop()
@@ -88,7 +89,8 @@ def measure(url: str, connections: int, seconds: float, pids: list[int]) -> str:
     spent = [(cpu(pid) - old) / len(times) * 1e6 for pid, old in zip(pids, before, strict=True)]
     times.sort()
     return (
-        f"{connections:4d} connections: {len(times) / took:8.0f} requests/s, median {times[len(times) // 2] * 1e6:.0f} us, "
+        f"{connections:4d} connections: {len(times) / took:8.0f} requests/s, "
+        f"median {times[len(times) // 2] * 1e6:.0f} us, "
         f"99 % {times[len(times) * 99 // 100] * 1e6:.0f} us, {failed} failed, "
         f"CPU per request {' + '.join(f'{each:.0f}' for each in spent)} = {sum(spent):.0f} us"
     )

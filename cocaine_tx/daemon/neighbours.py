@@ -58,7 +58,7 @@ class Neighbours:
         members = None
         if self._uplinks is not None:
             members = self._uplinks.members
-        elif self._cluster is not None:
+        elif self._cluster is not None or config.followed:
             members = dict
         return LocatorService(
             runtime.uuid,

@@ -154,7 +154,7 @@ async def open_port(reactor: Any, description: str, factory: Any) -> Any:
     """
     try:
         return await serverFromString(reactor, description).listen(factory)  # type: ignore[no-untyped-call]
-    except (OSError, CannotListenError) as problem:
+    except (CannotListenError, OSError) as problem:
         reason = str(getattr(problem, "socketError", problem)).rstrip(".")
         mend = "stop who has it, or give another"
         raise ConfigError(f"endpoints: {description!r} cannot be had: {reason}; {mend}") from problem

@@ -201,7 +201,10 @@ class App:
         endpoint = socket_path(around.runtime, self.name, os.getpid())
         self._reception = Reception(around.reactor, around.turn, around.limits, endpoint, self._expected)
         image = await self._isolate.spool(self.name)
-        self.pool = Pool(self.manifest, self.profile, image, self._premises(endpoint))
+        premises = self._premises(endpoint)
+        self.pool = Pool(self.manifest, self.profile, image, premises)
+        if self.manifest.warm:
+            await image.warm(premises.launch(self.manifest))
         self._reception.listen()
         self._tally.restart(around.reactor.seconds())
         if publicity(self.profile, 0, False) is Publicity.PUBLISH:
@@ -296,9 +299,12 @@ class App:
         assert old is not None and reception is not None
         isolate = self._around.isolate(profile.isolate_type, profile.isolate_args)
         image = await isolate.spool(self.name)
-        new = Pool(manifest, profile, image, self._premises(reception.path))
+        premises = self._premises(reception.path)
+        new = Pool(manifest, profile, image, premises)
         self._others.append(new)
         try:
+            if manifest.warm:
+                await image.warm(premises.launch(manifest))
             await self._boot(new, old)
         except BaseException:
             new.stop()

@@ -8,7 +8,9 @@ Source: reference ``node-engine.md`` sections 5.1, 5.2; ``observed-runtime.md`` 
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -33,27 +35,29 @@ from .workers import Worker
 
 #: Seconds a connection may take to say who it is.
 PATIENCE = 10.0
+#: ``<app>.<pid>``, see `manifest.socket_path`.
+_OURS = re.compile(r".+\.\d+", re.DOTALL)
 #: Connections that have not said yet who they are.
 STRANGERS = 256
 
 
-def sweep(folder: str) -> None:
+def sweep(folder: str) -> list[str]:
     """
-    Remove the sockets that a killed node has left: those on which nobody listens. It looks at the disk, so call it in
-    a thread.
+    Remove the sockets that a killed node has left: those named like ours behind which nobody listens. Blocks.
+
+    :return: their paths.
     """
-    for entry in os.scandir(folder):
-        _, _, pid = entry.name.rpartition(".")
-        if not pid.isdigit() or not stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-            continue
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(entry.path)
-            except ConnectionRefusedError:
-                with suppress(OSError):
-                    os.unlink(entry.path)
-            except OSError:
+    swept = []
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if not _OURS.fullmatch(entry.name) or not stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                 continue
+            with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+                probe.setblocking(False)
+                if probe.connect_ex(entry.path) == errno.ECONNREFUSED:
+                    os.unlink(entry.path)
+                    swept.append(entry.path)
+    return swept
 
 
 class Reception(ServerFactory):

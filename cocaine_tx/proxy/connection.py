@@ -30,6 +30,7 @@ from cocaine_tx.proxy.parser import RequestParser
 from cocaine_tx.proxy.request import Body, End, Event, Refused, RequestHead
 from cocaine_tx.proxy.route import Route, Verdict, route
 from cocaine_tx.proxy.terms import Terms
+from cocaine_tx.rpc.connection import tune
 from cocaine_tx.rpc.outlet import Outlet
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
@@ -77,17 +78,11 @@ class HttpConnection(Protocol):
 
     def connectionMade(self) -> None:
         door = self.door
-        transport = cast(Any, self.transport)
-        if hasattr(transport, "setTcpNoDelay"):
-            try:
-                transport.setTcpNoDelay(True)
-                transport.setTcpKeepAlive(True)
-            except OSError:
-                pass  # it has gone meanwhile, or is a UNIX socket; it will say so itself
+        tune(self.transport)
         door.connections.add(self)
         door.meters.accepted += 1
         door.meters.active += 1
-        self._outlet = Outlet(transport, self._drained, self._progressed)
+        self._outlet = Outlet(self.transport, self._drained, self._progressed)
         now = door.clock.seconds()
         self._client_due = now + door.terms.head
         self.expect(self._client_due, now)
@@ -195,10 +190,8 @@ class HttpConnection(Protocol):
             self._doubt = Doubt(self.door.clock, self._outlet.write, self._unanswered)
 
     def _unanswered(self) -> bool:
-        exchange = self._exchange
-        return (
-            exchange is not None and not exchange.answer.begun and exchange.head.version == b"1.1" and not self._closing
-        )
+        now = self._exchange
+        return now is not None and not now.answer.begun and now.head.version == b"1.1" and not self._closing
 
     def writeConnectionLost(self) -> None:
         """We have said that we write no more."""
@@ -388,11 +381,11 @@ class HttpConnection(Protocol):
         half = getattr(transport, "loseWriteConnection", None)
         if half is None or self.half_closed:
             transport.loseConnection()
-            return
-        half()
-        now = self.door.clock.seconds()
-        self._client_due = now + LINGER
-        self.expect(self._client_due, now)
+        else:
+            half()
+            now = self.door.clock.seconds()
+            self._client_due = now + LINGER
+            self.expect(self._client_due, now)
 
     def _stop_reading_requests(self) -> None:
         self._flush()
@@ -404,5 +397,4 @@ class HttpConnection(Protocol):
     def abort(self) -> None:
         """End the connection now, with a reset."""
         self._closing = True
-        transport = cast(Any, self.transport)
-        getattr(transport, "abortConnection", transport.loseConnection)()
+        cast(Any, self.transport).abortConnection()

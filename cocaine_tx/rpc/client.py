@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -160,8 +161,9 @@ class Dialer:
         for address in addresses:
             try:
                 connection = await self.dial(endpoint_to(self.reactor, address))
-            except CancelledError:
-                raise
+            except (CancelledError, ConnectingCancelledError) as given_up:
+                # Twisted's endpoints have their own word for it.
+                raise CancelledError from given_up
             except Exception as error:
                 problem = error
                 continue
@@ -216,7 +218,7 @@ def service_info(args: tuple[Any, ...]) -> ServiceInfo:
         if not all(0 < port < 65536 for _, port in places):
             raise ValueError("no such port")
         return ServiceInfo(places, int(version), graph)
-    except (ValueError, TypeError, AttributeError, LookupError) as problem:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as problem:
         raise RemoteProtocolError("a locator's answer has not the shape of a service") from problem
 
 

@@ -88,7 +88,7 @@ class Connection(Protocol):
     # -- reading
 
     def connectionMade(self) -> None:
-        _set_options(self.transport)
+        tune(self.transport)
         self._outlet = self.outlet(self.transport, self._drained, self._progressed)
         self._flush()
 
@@ -277,7 +277,7 @@ class Connection(Protocol):
         return bool(self._holders)
 
 
-def _set_options(transport: Any) -> None:
+def tune(transport: Any) -> None:
     """No delay, and a silently cut peer noticed within half a minute (reference ``node-engine.md`` lesson 37)."""
     if not hasattr(transport, "setTcpNoDelay"):
         return

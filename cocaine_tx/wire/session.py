@@ -111,12 +111,15 @@ class Session:
             for frame in self._decoder.feed(data):
                 if frame.__class__ is not tuple or len(frame) < 3:
                     raise RemoteProtocolError("a frame is not an array of at least three elements")
-                number, kind, args = frame[:3]
+                if len(frame) == 4:
+                    number, kind, args, entries = frame
+                else:
+                    number, kind, args = frame[:3]
+                    entries = frame[3] if len(frame) > 3 else None
                 if number.__class__ is not int or kind.__class__ is not int or args.__class__ is not tuple:
                     raise RemoteProtocolError("a frame is not [channel, type, args]")
                 headers: Headers = ()
-                if len(frame) > 3 and frame[3] is not None:
-                    entries = frame[3]
+                if entries is not None:
                     if entries.__class__ is not tuple:
                         raise RemoteProtocolError("a frame's headers are not an array")
                     if entries and entries != UNTRACED:

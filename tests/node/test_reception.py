@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import tempfile
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.node.reception import PATIENCE, STRANGERS
+from cocaine_tx.node.reception import PATIENCE, STRANGERS, sweep
 
 from .stage import Puppet, Stage, echo
 
@@ -95,3 +99,22 @@ class ReceptionTests(SynchronousTestCase):
         client = self.stage.client()
         self.assertEqual(client.call("pause_app", "hello"), ())
         self.assertEqual(self.stage.leftovers(), [])
+
+
+class SweepTests(SynchronousTestCase):
+    def test_sweep(self) -> None:
+        """Sockets of a killed node are removed; those that somebody listens on, and what is not ours, stay."""
+        folder = tempfile.mkdtemp(prefix="cxs")
+        self.addCleanup(shutil.rmtree, folder)
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(os.path.join(folder, "a.1"))
+        listening.listen()
+        for name in ("b.2", "other"):
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(os.path.join(folder, name))
+        with open(os.path.join(folder, "file.3"), "w"):
+            pass
+        self.assertEqual(sweep(folder), [os.path.join(folder, "b.2")])
+        self.assertEqual(sorted(os.listdir(folder)), ["a.1", "file.3", "other"])
+        self.assertEqual(sweep(os.path.join(folder, "nosuch")), [])
