@@ -97,6 +97,7 @@ class ConfigTests(SynchronousTestCase):
 
     def test_mistakes(self) -> None:
         """A daemon that cannot start says so in one line with file, key and mend, and its exit status is 1."""
+        anywhere = "network: {pinned: {locator: 0}}"
         state = f"paths: {{state: {self.folder}/s}}"
         with socket.create_server(("127.0.0.1", 0)) as other:
             taken = other.getsockname()[1]
@@ -104,16 +105,16 @@ class ConfigTests(SynchronousTestCase):
                 ("cocaine-node", f"network: {{pinned: {{locator: {taken}}}}}", "network.pinned.locator"),
                 ("cocaine-node", "network: {endpoint: localhost}", "network.endpoint"),
                 ("cocaine-node", "network: {pinned: [", "line 1"),
-                ("cocaine-node", f"network: {{pinned: {{locator: 0}}}}\npaths: {{runtime: {__file__}}}", "paths.runtime"),
+                ("cocaine-node", f"{anywhere}\npaths: {{runtime: {__file__}}}", "paths.runtime"),
                 ("cocaine-locator", "storages: {core: {type: clay}}", "storages.core.type"),
                 ("cocaine-gateway", f"network: {{pinned: {{locator: {taken}}}}}\n{state}", "network.pinned.locator"),
                 ("cocaine-proxy", f"endpoints: ['tcp:{taken}:interface=127.0.0.1']", "endpoints"),
                 ("cocaine-proxy", "timeouts: {chunk: soon}", "timeouts.chunk"),
             ]
-            started = [
-                (twistd(daemon, "-c", self.write(f"{place}.yaml", text)), f"{daemon}: {self.folder}/{place}.yaml: {key}")
-                for place, (daemon, text, key) in enumerate(cases)
-            ]
+            started = []
+            for place, (daemon, text, key) in enumerate(cases):
+                file = self.write(f"{place}.yaml", text)
+                started.append((twistd(daemon, "-c", file), f"{daemon}: {file}: {key}"))
             for process, beginning in started:
                 _, line = process.communicate(timeout=PATIENCE)
                 self.assertEqual((process.returncode, line.count("\n")), (1, 1), line)
