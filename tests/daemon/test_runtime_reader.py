@@ -108,7 +108,7 @@ class OriginalTests(SynchronousTestCase):
                 limits=Limits(),
                 storages={"core": Component("files", {"path": "/var/lib/cocaine"})},
                 locator=Locator(
-                    ("storage", "logging"), {"x-cocaine-cluster": "production"}, Multicast("239.0.100.53"), None
+                    ("storage", "logging"), {"x-cocaine-cluster": "production"}, Multicast("239.0.100.53"), None, False
                 ),
                 node=True,
                 runlist="default",
