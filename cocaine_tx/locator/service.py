@@ -96,6 +96,7 @@ class LocatorService:
             nonlocal listed
             if listed:
                 listed = False
+                self._answers.pop(id(info), None)
                 self._directory.remove(name)
 
         return withdraw

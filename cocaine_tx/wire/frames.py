@@ -96,6 +96,10 @@ def pack_headers(headers: Headers) -> bytes:
     return pack([(False, name, value) for name, value in headers])
 
 
+#: Bytes that msgpack reserves for each connection at once; its own choice would be a megabyte.
+_FIRST = 16 * 1024
+
+
 class FrameDecoder:
     """
     A connection's bytes to frames; each frame is whatever msgpack value the peer sent (arrays as tuples).
@@ -115,7 +119,7 @@ class FrameDecoder:
         self._dense = self._seen = 0
         self.unfinished = 0
         self._unpacker = msgpack.Unpacker(
-            raw=True, use_list=False, strict_map_key=False, max_buffer_size=limits.frame + _READ,
+            raw=True, use_list=False, strict_map_key=False, read_size=_FIRST, max_buffer_size=limits.frame + _READ,
             max_array_len=limits.items, max_map_len=limits.items, max_str_len=limits.frame, max_bin_len=limits.frame,
             max_ext_len=0, ext_hook=_no_ext,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidArguments, RemoteProtocolError
@@ -149,15 +150,24 @@ class Protocol:
         """The slot of that name."""
         return self._names.get(name)
 
-    def graph(self) -> dict[int, list[Any]]:
-        """Plain data as ``resolve`` carries it, with the session's control messages as 0.12.14 shows them."""
-        made = {}
-        for slot in self.slots.values():
-            downstream = slot.downstream.graph()
-            if slot.downstream and slot.downstream is not STREAMING:
-                downstream |= {number: [name, {}] for number, name in _CONTROL}
-            made[slot.id] = [slot.name, downstream, slot.upstream.graph()]
-        return made | {number: [name, {}, PRIMITIVE.graph()] for number, name in _CONTROL}
+    def graph(self) -> Mapping[int, list[Any]]:
+        """
+        Plain data as ``resolve`` carries it, with the session's control messages as 0.12.14 shows them.
+
+        Made once for each protocol, since every service of an app offers the same: not to be changed.
+        """
+        return _graph(self)
+
+
+@lru_cache(maxsize=64)
+def _graph(spoken: Protocol) -> Mapping[int, list[Any]]:
+    made = {}
+    for slot in spoken.slots.values():
+        downstream = slot.downstream.graph()
+        if slot.downstream and slot.downstream is not STREAMING:
+            downstream |= {number: [name, {}] for number, name in _CONTROL}
+        made[slot.id] = [slot.name, downstream, slot.upstream.graph()]
+    return made | {number: [name, {}, PRIMITIVE.graph()] for number, name in _CONTROL}
 
 
 def protocol(name: str, version: int, slots: Iterable[Slot]) -> Protocol:

@@ -6,6 +6,7 @@ Every test ends with the same look around: descriptors, processes, zombies, sock
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -238,7 +239,9 @@ class Chaos(TestCase):
             app.close()
             stand.remotes.remove(app)
             if cycle == 10:
+                gc.collect()
                 memory = resident()
+        gc.collect()
         self.assertLess(resident() - memory, 6_000)
 
     async def test_replacement_under_load(self) -> None:
