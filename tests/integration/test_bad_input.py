@@ -10,7 +10,7 @@ import tarfile
 import msgpack
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.platform import PATIENCE, Peer, Platform, Regular, ServiceError, get
+from tests.integration.daemons import PATIENCE, Peer, Platform, Regular, ServiceError, get
 
 #: A frame whose argument claims 200 MB; the default limit is 128 MiB.
 HUGE = b"\x94\x01\x00\x91\xc6" + (200_000_000).to_bytes(4, "big")

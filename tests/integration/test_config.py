@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.processes import PATIENCE, free_port
-from tests.integration.platform import Peer, Platform, ServiceError, listening, twistd, until
+from tests.integration.daemons import Peer, Platform, ServiceError, listening, twistd, until
 
 #: As the original's documentation has it, but for paths and the port; with what its dialect of JSON allows.
 ORIGINAL = """

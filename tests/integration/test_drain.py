@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.platform import PATIENCE, Peer, Platform, mentioning
+from tests.integration.daemons import PATIENCE, Peer, Platform, mentioning
 
 
 class DrainTests(SynchronousTestCase):

@@ -7,7 +7,7 @@ import signal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.platform import Peer, Platform, get, mentioning, until
+from tests.integration.daemons import Peer, Platform, get, mentioning, until
 
 
 class KillTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.processes import free_port
-from tests.integration.platform import PATIENCE, ROOT, get, mentioning
+from tests.integration.daemons import PATIENCE, ROOT, get, mentioning
 
 
 class RunTests(SynchronousTestCase):
