@@ -59,7 +59,7 @@ class Client(asyncio.Protocol):
 async def load(url: str, connections: int, seconds: float) -> tuple[list[float], int]:
     """Durations of all answers, and how many were not 200 or not whole."""
     parts = urlsplit(url)
-    lines = (f"GET {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: bench", "Accept: */*", "", "")
+    lines = [f"GET {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}", "User-Agent: bench", "Accept: */*", "", ""]
     request = "\r\n".join(lines).encode()
     times: list[float] = []
     until = time.perf_counter() + seconds

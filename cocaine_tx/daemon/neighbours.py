@@ -24,6 +24,7 @@ from ..locator.predefined import PredefinedCluster
 from ..locator.service import LocatorService
 from ..locator.table import RoutingTable
 from ..locator.uplinks import Uplinks
+from ..wire.headers import KNOWS_CREDITS
 from . import settings
 from .house import Runtime
 
@@ -66,7 +67,7 @@ class Neighbours:
             RoutingTable(runtime.storage, runtime.reactor),
             gateway=self._gateway,
             members=members,
-            extra=config.extra_param,
+            extra={KNOWS_CREDITS: True, **config.extra_param},
         )
 
     async def start(self) -> None:

@@ -21,9 +21,10 @@ class Offer(Standing):
     A node that has the app: how it stands, and the lines to it. Most offers are never asked, and have none.
 
     :ivar session: of the link by which it is known.
+    :ivar credits: the node knows windows and credits; to another one a credit would be a breach.
     """
 
-    __slots__ = ("_dialer", "_lines", "info", "protocol", "session", "uuid")
+    __slots__ = ("_dialer", "_lines", "credits", "info", "protocol", "session", "uuid")
 
     def __init__(
         self,
@@ -34,12 +35,14 @@ class Offer(Standing):
         info: ServiceInfo,
         protocol: Protocol,
         dialer: Dialer,
+        credits: bool = False,
     ) -> None:
         super().__init__(since, weight)
         self.session = session
         self.uuid = uuid
         self.info = info
         self.protocol = protocol
+        self.credits = credits
         self._dialer = dialer
         self._lines: Lines | None = None
 

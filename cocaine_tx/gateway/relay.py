@@ -22,6 +22,7 @@ from ..errors import CocaineError
 from ..interfaces import IGateway, Publication, ServiceInfo
 from ..rpc.client import Dialer
 from ..rpc.dispatch import Dispatch
+from ..wire.headers import KNOWS_CREDITS
 from .adhoc import AdhocGateway
 from .backends import CLUSTER, weight_of
 from .choice import Rules
@@ -90,7 +91,7 @@ class RelayGateway:
                 self._log.warn("{name} is left out: there are {limit} apps already", name=name, limit=APPS)
                 return
             entry = self._apps[name] = _Entry(VirtualApp(name, self._dialer, self._rules))
-        entry.app.consume(session, uuid, info, protocol, weight_of(extra))
+        entry.app.consume(session, uuid, info, protocol, weight_of(extra), extra.get(KNOWS_CREDITS) is True)
         self._sessions.setdefault((session, uuid), set()).add(name)
 
     def withdraw(self, session: object, uuid: str, name: str) -> None:

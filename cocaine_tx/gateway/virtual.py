@@ -93,17 +93,22 @@ class VirtualApp:
 
     # -- nodes
 
-    def consume(self, session: object, uuid: str, info: ServiceInfo, protocol: Protocol, weight: float) -> None:
-        """A node has the app there."""
+    def consume(
+        self, session: object, uuid: str, info: ServiceInfo, protocol: Protocol, weight: float, credits: bool = False
+    ) -> None:
+        """A node has the app there, and knows credits or not."""
         offer = self.offers.pop(uuid, None) or self._lost.pop(uuid, None)
         if offer is not None and offer.info == info:
             offer.session = session
             offer.weight = weight
+            offer.credits = credits
             self.offers[uuid] = offer
         else:
             if offer is not None:
                 self._part(offer)
-            self.offers[uuid] = Offer(self.clock.seconds(), weight, session, uuid, info, protocol, self._dialer)
+            self.offers[uuid] = Offer(
+                self.clock.seconds(), weight, session, uuid, info, protocol, self._dialer, credits
+            )
         self._changed()
 
     def withdraw(self, session: object, uuid: str) -> None:

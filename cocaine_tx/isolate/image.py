@@ -73,11 +73,13 @@ class Image:
         self._fit: set[str] = set()
         self._live = 0
         self._template: Template | None = None
+        self._warmed = ""
         self._template_gone: Deferred[None] = succeed(None)
         self._removal: Deferred[None] | None = None
 
     def warm(self, launch: Launch) -> Deferred[None]:
         if self._template is None:
+            self._warmed = launch.executable
             self._template_gone = Deferred()
             self._template = Template(
                 self._reactor,
@@ -92,7 +94,8 @@ class Image:
         self._live += 1
         child = self._child(output, self._idle)
         program = self._program(launch)
-        if self._template is None or not self._template.fork(child, program, launch, output):
+        template = self._template if launch.executable == self._warmed else None
+        if template is None or not template.fork(child, program, launch, output):
             self._run(child, program)
         return child
 

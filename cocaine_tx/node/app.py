@@ -203,9 +203,9 @@ class App:
         image = await self._isolate.spool(self.name)
         premises = self._premises(endpoint)
         self.pool = Pool(self.manifest, self.profile, image, premises)
+        self._reception.listen()
         if self.manifest.warm:
             await image.warm(premises.launch(self.manifest))
-        self._reception.listen()
         self._tally.restart(around.reactor.seconds())
         if publicity(self.profile, 0, False) is Publicity.PUBLISH:
             await self._offer.make()

@@ -126,9 +126,9 @@ class Invocation:
                 args = args[:1]
             sink.forward(CHUNK, args)
         elif message is CREDIT:
-            if sink is near or self.worker.credits:
-                # To others it would be a breach of the protocol, and end a connection that many requests share.
-                sink.credit(args[0])
+            # Sent only to peers that know it: to others it would be a breach of the protocol, and end a connection that
+            # many requests share.
+            sink.credit(args[0])
         else:
             if message is not ERROR:
                 args = ()

@@ -49,17 +49,21 @@ Form = Callable[[Entry], str]
 
 def combined(entry: Entry) -> str:
     """As Apache and nginx write it."""
-    head = entry.head
-    line = "-"
+    line, rest = _words(entry.head)
+    return f'{entry.client} - - [{_clock(int(entry.when))}] "{line}" {entry.status} {entry.sent} {rest}'
+
+
+def _words(head: RequestHead | None) -> tuple[str, str]:
+    """The request line, and referer and agent."""
+    if head is None:
+        return "-", '"-" "-"'
     referer = agent = "-"
-    if head is not None:
-        line = _quoted(b"%b %b HTTP/%b" % (head.method, head.target, head.version))
-        for name, value in head.headers:
-            if len(name) == 10 and name.lower() == b"user-agent":
-                agent = _quoted(value)
-            elif len(name) == 7 and name.lower() == b"referer":
-                referer = _quoted(value)
-    return f'{entry.client} - - [{_clock(int(entry.when))}] "{line}" {entry.status} {entry.sent} "{referer}" "{agent}"'
+    for name, value in head.headers:
+        if len(name) == 10 and name.lower() == b"user-agent":
+            agent = _quoted(value)
+        elif len(name) == 7 and name.lower() == b"referer":
+            referer = _quoted(value)
+    return _quoted(b"%b %b HTTP/%b" % (head.method, head.target, head.version)), f'"{referer}" "{agent}"'
 
 
 def as_json(entry: Entry) -> str:

@@ -22,6 +22,7 @@ from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from cocaine_tx.errors import HttpFormatError, LocalProtocolError
 from cocaine_tx.proxy.request import Fields, RequestHead
@@ -56,6 +57,26 @@ class _Framing(Enum):
     TUNNEL = auto()
 
 
+class Shape(NamedTuple):
+    """
+    A head without its date and the proxy's own lines, and what it means for the rest of the answer.
+
+    :ivar said: status line and the worker's headers.
+    :ivar date: the worker's own, if it gave one.
+    :ivar framed: the lines that frame the body, and the end of the head.
+    :ivar length: of the body, where it is framed so.
+    """
+
+    status: int
+    said: bytes
+    date: bytes | None
+    framed: bytes
+    framing: _Framing
+    length: int
+    keep_alive: bool
+    lingers: bool
+
+
 class Answer:
     """
     Owns how far the answer to one request has come.
@@ -85,6 +106,11 @@ class Answer:
     def to(cls, head: RequestHead, date: bytes) -> Answer:
         """The answer to a request as the parser told of it."""
         return cls(head.method, head.version, head.keep_alive, head.upgrade, date)
+
+    @property
+    def kind(self) -> tuple[bool, bytes, bool, bytes]:
+        """What a `shape` depends on beside the worker's head."""
+        return (self._method == b"HEAD", self._version, self._keep_alive, self._upgrade)
 
     @property
     def begun(self) -> bool:
@@ -122,11 +148,22 @@ class Answer:
         """
         if self.begun:
             raise LocalProtocolError("an answer has one head")
-        standard = None if reason else _STATUS_LINES.get(status)
-        lines = [standard or b"HTTP/1.1 %d %b\r\n" % (status, reason)]
         if 100 <= status < 200 and status != 101:
+            lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, reason)]
             lines += [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _SPECIAL]
             return b"".join([*lines, b"\r\n"]) if self._version == b"1.1" else b""
+        return self.dress(self.shape(status, headers, reason, size), extra)
+
+    def shape(self, status: int, headers: Fields, reason: bytes = b"", size: int | None = None) -> Shape:
+        """
+        All of a final head but what differs from one answer to the next.
+
+        It is the same for every answer to the same method, version and wish to keep the connection, and no upgrade.
+
+        :raises HttpFormatError: the worker's head cannot be put into HTTP.
+        """
+        standard = None if reason else _STATUS_LINES.get(status)
+        lines = [standard or b"HTTP/1.1 %d %b\r\n" % (status, reason)]
         special: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             lower = name.lower()
@@ -137,12 +174,22 @@ class Answer:
         if b"connection" in special:
             lines[1:] = _not_named(lines[1:], special[b"connection"])
         lingers = self._proto(lines, special.get(_PROTO, ()))
-        lines += [b"%b: %b\r\n" % pair for pair in extra or ()]
-        lines.append(b"Date: %b\r\n" % special.get(b"date", (self._date,))[0])
-        self._framing = self._frame(status, lines, special, size)
-        self._lingers = lingers
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        date = special.get(b"date")
+        framed: list[bytes] = []
+        framing, length, keep_alive = self._frame(status, framed, special, size)
+        framed.append(b"\r\n")
+        return Shape(
+            status, b"".join(lines), date[0] if date else None, b"".join(framed), framing, length, keep_alive, lingers
+        )
+
+    def dress(self, shape: Shape, extra: Fields | None = None) -> bytes:
+        """The head in that shape; the answer has begun."""
+        if self._framing is not _Framing.UNDECIDED:
+            raise LocalProtocolError("an answer has one head")
+        _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers = shape
+        if extra:
+            said += b"".join([b"%b: %b\r\n" % pair for pair in extra])
+        return b"%bDate: %b\r\n%b" % (said, date or self._date, framed)
 
     def chunk(self, data: bytes) -> bytes:
         """What to write for one chunk of the worker's; an empty one ends the body if the worker said so in its head."""
@@ -191,14 +238,16 @@ class Answer:
         lines.append(b"X-Cocaine-HTTP-Proto-Version: %b\r\n" % version)
         return version == b"1.1"
 
-    def _frame(self, status: int, lines: list[bytes], special: dict[bytes, list[bytes]], size: int | None) -> _Framing:
+    def _frame(
+        self, status: int, lines: list[bytes], special: dict[bytes, list[bytes]], size: int | None
+    ) -> tuple[_Framing, int, bool]:
+        """How the body is framed, its length if it is known, and whether the connection lives on."""
         if status == 101:
             if not self._upgrade:
                 raise HttpFormatError("the worker switched protocols though the client did not ask for it")
-            self._keep_alive = False
             protocols = b", ".join(special.get(b"upgrade", ())) or self._upgrade
             lines.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % protocols)
-            return _Framing.TUNNEL
+            return _Framing.TUNNEL, 0, False
         length = _length(special.get(b"content-length", ()))
         bodiless = self._method == b"HEAD" or status in (204, 205, 304)
         if status == 205:
@@ -207,22 +256,22 @@ class Answer:
             length = size
         if length is not None and status != 204:
             lines.append(b"Content-Length: %d\r\n" % length)
+        keep_alive = self._keep_alive
         if bodiless:
-            framing = _Framing.BODILESS
+            framing, length = _Framing.BODILESS, 0
         elif length is not None:
-            self._remaining = length
             framing = _Framing.LENGTH
         elif self._version == b"1.1":
             lines.append(b"Transfer-Encoding: chunked\r\n")
             framing = _Framing.CHUNKED
         else:
-            self._keep_alive = False
+            keep_alive = False
             framing = _Framing.CLOSE
-        if not self._keep_alive:
+        if not keep_alive:
             lines.append(b"Connection: close\r\n")
         elif self._version == b"1.0":
             lines.append(b"Connection: keep-alive\r\n")
-        return framing
+        return framing, length or 0, keep_alive
 
 
 def _length(values: Iterable[bytes]) -> int | None:

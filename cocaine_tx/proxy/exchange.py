@@ -10,13 +10,12 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from cocaine_tx.errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
 from cocaine_tx.proxy.access import Entry
-from cocaine_tx.proxy.answer import Answer, Ending
+from cocaine_tx.proxy.answer import Answer, Ending, Shape
 from cocaine_tx.proxy.call import Call
 from cocaine_tx.proxy.failure import Failure, error_answer, failed, not_routed, printable, refused
 from cocaine_tx.proxy.request import Fields, Refused, RequestHead
@@ -36,9 +35,9 @@ _TUNNEL_TIME = 86400.0
 #: As nginx writes it in the log: the client did not wait.
 _CLIENT_GONE = 499
 
-#: Apps repeat themselves: heads up to this size are remembered, with their meaning.
-_REMEMBERED = 1024
-_known_head = lru_cache(maxsize=1024)(unpack_head)
+#: Apps repeat themselves: so many heads, up to this size, are remembered with what became of them.
+_REMEMBERED, _SIZE = 1024, 1024
+_shapes: dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape] = {}
 
 _PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
 _UNROUTED = {
@@ -245,8 +244,17 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            status, headers = _known_head(packed) if len(packed) <= _REMEMBERED else unpack_head(packed)
-            http.say(answer.head(status, headers, self._extra()))
+            shape = _shapes.get((packed, answer.kind))
+            if shape is None:
+                status, headers = unpack_head(packed)
+                if 100 <= status < 200:
+                    http.say(answer.head(status, headers, self._extra()))
+                else:
+                    shape = answer.shape(status, headers)
+                    _remember(packed, answer, shape)
+            if shape is not None:
+                status = shape.status
+                http.say(answer.dress(shape, self._extra()))
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
         if answer.begun:
@@ -362,3 +370,10 @@ class Exchange:
             door.log.add(
                 Entry(self.http.client, door.wall(), self.head, self._status, sent, seconds, id, app, event, self.error)
             )
+
+
+def _remember(packed: bytes, answer: Answer, shape: Shape) -> None:
+    if len(packed) <= _SIZE:
+        if len(_shapes) >= _REMEMBERED:
+            _shapes.clear()
+        _shapes[packed, answer.kind] = shape

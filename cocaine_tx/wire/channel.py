@@ -148,7 +148,7 @@ class Channel:
 
     def credit(self, size: int) -> None:
         """Let so many more bytes be on their way to us; only to peers that have agreed on it."""
-        if self.sending or self.receiving:
+        if self.session.credits and (self.sending or self.receiving):
             self.session.emit(self.number, CREDIT.id, (size,), self.tail)
 
     def _finish(self, message: Message, args: tuple[Any, ...]) -> None:

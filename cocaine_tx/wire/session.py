@@ -60,13 +60,15 @@ class Session:
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
     :ivar ended: nothing can be opened any more; set by the connection that closes.
+    :ivar credits: credits are sent: a server's only answer a window that its client gave; a client's need a peer that
+        is known to understand them.
     :ivar revocation: the peer's word for taking a call back, if it has one.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
         "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_opening", "_out", "_root", "_strangers",
-        "_tail", "broken", "congested", "connection", "ended", "revocation", "wake",
+        "_tail", "broken", "congested", "connection", "credits", "ended", "revocation", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +95,7 @@ class Session:
         self.broken: RemoteProtocolError | None = None
         self.congested = False
         self.ended = False
+        self.credits = strangers is Strangers.REVOKED
         self.revocation: Slot | None = None
         self.connection: Any = None
 

@@ -1,0 +1,1 @@
+"""Real daemons, real workers, real HTTP."""

@@ -29,6 +29,7 @@ class CreditTests(SynchronousTestCase):
         clock = Clock()
         worker = Listening()
         back = ConnectionPair(serving(WORKER, NOBODY), Session(EVENTS, worker, Strangers.IGNORED), clock)
+        back.near.session.credits = credits
 
         class Front(Recorder):
             def received(self, channel, message, args, headers) -> None:
@@ -36,6 +37,7 @@ class CreditTests(SynchronousTestCase):
                 made.assign(SimpleNamespace(credits=credits), back.near.session, 0.0)
 
         front = ConnectionPair(dialing(), serving(APP, Front()), clock)
+        front.near.session.credits = True
         channel = front.near.session.open(APP.slots[0], (b"ping",), NOBODY)
         channel.credit(100)
         channel.choke()

@@ -25,6 +25,7 @@ class CreditTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.client = dialing()
+        self.client.credits = True
         self.server = serving(APP, Nobody())
         self.near = self.client.open(APP.slots[0], (b"e",), Nobody(), (window_header(4096),))
         (self.far, _, _, headers) = self.server.receive(self.client.take())[0]
@@ -41,6 +42,12 @@ class CreditTests(SynchronousTestCase):
         events = self.client.receive(self.server.take())
         self.assertEqual([(m.name, a) for _, m, a, _ in events], [("credit", (20,)), ("write", (b"x",))])
         self.assertIsNone(self.server.broken)
+
+    def test_unknown(self) -> None:
+        """A peer that is not known to understand credits is sent none."""
+        self.client.credits = False
+        self.near.credit(10)
+        self.assertEqual(self.client.take(), b"")
 
     def test_late(self) -> None:
         """A credit for a stream that has just ended is no fault of the peer's."""
