@@ -195,7 +195,7 @@ class RealSockets(TestCase):
         mouth.start("uuid-mouth", lambda: (("10.0.0.1", 1),), None)
         try:
             if ear._port is None or mouth._complaint:
-                raise SkipTest(f"no multicast here: {ear._complaint or mouth._complaint}")
+                raise SkipTest(f"impossible here: no multicast: {ear._complaint or mouth._complaint}")
             await listener.heard.addTimeout(5, reactor)
         finally:
             await ear.stop()

@@ -188,12 +188,16 @@ class Stage:
     async def close(self) -> None:
         """Stop listening and wait until nobody is connected."""
         await gatherResults([maybeDeferred(port.stopListening) for port in self.ports.values()])
-        for factory in self._factories:
-            for connection in list(factory.connections):
-                ended: Deferred[None] = Deferred()
-                connection.lost = lambda _, ended=ended: ended.callback(None)
-                connection.abort()
-                await ended
+        # All within one turn of the reactor: one that ends by itself while another is waited for would not be noticed.
+        connections = [connection for factory in self._factories for connection in factory.connections]
+        ends: list[Deferred[None]] = []
+        for connection in connections:
+            ended: Deferred[None] = Deferred()
+            connection.lost = lambda _, ended=ended: ended.callback(None)
+            ends.append(ended)
+        for connection in connections:
+            connection.abort()
+        await gatherResults(ends)
 
     def _locator_calls(self) -> dict[str, Any]:
         return {
