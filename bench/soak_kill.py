@@ -3,9 +3,9 @@ Many requests while workers are killed every second: every request must get one 
 
     python -m bench.soak_kill http://127.0.0.1:8080/hello/http/ --node PID --requests 100000
 
-The app must answer with the ``name`` of the query in its body, as ``examples/hello`` does. ``--node`` is the node's process:
-its children are the workers,
-of which the oldest is killed. Give the app a profile with several workers, so that one can start while another serves.
+The app must answer with the ``name`` of the query in its body, as ``examples/hello`` does. ``--node`` is the node's
+process: its children are the workers, of which the oldest is killed. Give the app a profile with several workers, so
+that one can start while another serves.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Soak:
                     reader, writer = await asyncio.open_connection(self.parts.hostname, self.parts.port)
                 writer.write(f"GET {self.parts.path}?name={name} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
                 status, body, keep = await asyncio.wait_for(self.answer(reader), 60)
-            except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+            except (OSError, asyncio.IncompleteReadError, TimeoutError):
                 self.outcomes["lost"] += 1
                 reader = None
                 continue
