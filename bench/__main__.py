@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import load
+from . import cold, load
 from .processes import Platform, cpu, descendants
 from .yardstick import unit
 
@@ -61,7 +61,8 @@ class Table:
 
 def main() -> int:
     """Print the table; the exit status says whether everything could be measured."""
-    table = Table(unit())
+    yardstick = unit()
+    table = Table(yardstick)
     with Platform() as platform:
         node = platform.start_node()
         storage = _port(platform, "storage")
@@ -81,6 +82,8 @@ def main() -> int:
         else:
             _echo(table, platform, node.pid, "echo, original Python worker", HERE / "apps" / "original", original)
         _hello(table, platform, node.pid)
+    print()
+    cold.report(yardstick)
     return 0
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+ROOT = Path(__file__).resolve().parents[1]
 TICK = os.sysconf("SC_CLK_TCK")
 #: Seconds a daemon has to come up, and to go away.
 PATIENCE = 30.0
@@ -97,15 +98,16 @@ class Platform:
                     daemon.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def start_node(self) -> subprocess.Popen[bytes]:
-        """A node on loopback."""
+    def start_node(self, **more: object) -> subprocess.Popen[bytes]:
+        """A node on loopback, with more settings by their section."""
         folder = str(self.folder)
         self.node = self._daemon("cocaine-node", {
             "network": {"endpoint": "127.0.0.1", "pinned": {"locator": self.locator}},
             "paths": {"state": folder, "runtime": f"{folder}/run", "spool": f"{folder}/spool"},
             "storages": {"core": {"type": "files", "args": {"path": f"{folder}/storage"}}},
+            **more,
         })  # fmt: skip
-        self._until(lambda: _listens(self.locator))
+        self._until(self.node, lambda: _listens(self.locator))
         return self.node
 
     def start_proxy(self) -> subprocess.Popen[bytes]:
@@ -115,7 +117,7 @@ class Platform:
             "locators": [f"127.0.0.1:{self.locator}"],
             "access-log": {"format": "none"},
         })  # fmt: skip
-        self._until(lambda: _listens(self.http))
+        self._until(self.proxy, lambda: _listens(self.http))
         return self.proxy
 
     def _daemon(self, name: str, tree: dict[str, object]) -> subprocess.Popen[bytes]:
@@ -123,11 +125,15 @@ class Platform:
         config.write_text(yaml.safe_dump(tree))
         words = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile="]
         log = self.folder / f"{name}.log"
-        return subprocess.Popen([*words, f"--logfile={log}", name, "-c", str(config)], stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*words, f"--logfile={log}", name, "-c", str(config)], stdin=subprocess.DEVNULL, env=_environment()
+        )
 
-    def _until(self, ready: Callable[[], bool]) -> None:
+    def _until(self, daemon: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE
         while not ready():
+            if daemon.poll() is not None:
+                raise ChildProcessError(f"a daemon has ended with status {daemon.returncode}")
             if time.monotonic() > end:
                 raise TimeoutError("a daemon does not come up; its log is in the bench folder")
             time.sleep(0.05)
@@ -136,8 +142,9 @@ class Platform:
         """Run ``cocaine-tool``; its standard output."""
         where = ["--host", "127.0.0.1", "--port", str(self.locator)]
         done = subprocess.run(
-            [sys.executable, "-m", "cocaine_tx.tool", *words, *where], capture_output=True, text=True, timeout=60
-        )
+            [sys.executable, "-m", "cocaine_tx.tool", *words, *where],
+            capture_output=True, text=True, timeout=60, env=_environment(),
+        )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"cocaine-tool {' '.join(words)}: {done.stderr or done.stdout}")
         return done.stdout
@@ -147,6 +154,11 @@ class Platform:
         self.tool("profile", "upload", "-n", name, "-r", profile)
         self.tool("app", "upload", str(folder), "-n", name)
         self.tool("app", "start", "-n", name, "-r", name)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, where the package is found whatever folder we are in."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _listens(port: int) -> bool:

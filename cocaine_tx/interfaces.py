@@ -109,6 +109,17 @@ class IWorkerProcess(Interface):
 class IImage(Interface):
     """An app's code brought to where its workers start from: one version of it."""
 
+    def warm(launch: Launch) -> Deferred[None]:
+        """
+        Get ready to start workers faster than by running their program from its beginning each time.
+
+        Fires, without failing and within a limited time, when it is ready or has turned out not to be possible.
+        Workers are started in either case, before it fires too. Called again it only waits; isolates that know nothing
+        better than `spawn` fire at once.
+
+        :param launch: what all later launches have in common; those may add arguments and variables.
+        """
+
     def spawn(launch: Launch, output: Callable[[bytes], None]) -> IWorkerProcess:
         """Start a worker; everything it prints (stdout and stderr merged) goes to ``output`` as it comes."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent)]
 
+import commands  # noqa: E402
 import machines  # noqa: E402
 import tables  # noqa: E402
 
@@ -21,5 +22,5 @@ html_theme_options = {"description": "Runs people's applications", "fixed_sideba
 exclude_patterns = ["_build", "generated"]
 nitpicky = True
 
-for part in (machines, tables):
+for part in (commands, machines, tables):
     part.write(_HERE / "generated")

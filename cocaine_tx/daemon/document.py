@@ -17,6 +17,9 @@ from cocaine_tx.daemon import legacy
 from cocaine_tx.daemon.section import Section, Source
 from cocaine_tx.errors import ConfigError
 
+#: What complaints call the configuration where no file is given.
+BUILT_IN = "built-in configuration"
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -40,7 +43,7 @@ def read(path: str | None, environ: Mapping[str, str]) -> Document:
     :raise ConfigError: it cannot be read or parsed.
     """
     if path is None:
-        return parse("", "built-in configuration", environ)
+        return parse("", BUILT_IN, environ)
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -65,8 +68,16 @@ def parse(text: str, file: str, environ: Mapping[str, str]) -> Document:
         if original:
             tree = legacy.to_version_4(tree)
     except (ValueError, yaml.YAMLError, RecursionError) as e:
-        raise ConfigError(f"{file}: {' '.join(str(e).split())}") from e
+        raise ConfigError(f"{file}: {_where(e)}") from e
     return Document(Section(source, "", tree), original, state_folder(environ))
+
+
+def _where(problem: Exception) -> str:
+    """What is wrong with a file that cannot be parsed, and where, on one line."""
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
+        mark = problem.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}"
+    return " ".join(str(problem).split())
 
 
 def state_folder(environ: Mapping[str, str]) -> str:

@@ -8,19 +8,18 @@ Source: reference ``node-engine.md`` sections 1.4 and 1.6.
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import socket
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from ..errors import CocaineError, ConfigError, PublishError
@@ -77,6 +76,17 @@ class Runtime:
             raise ConfigError("storages.core.args.path: name the folder that holds the objects")
         return FileStorage(self.reactor, path, self.threads)
 
+    @staticmethod
+    def _calm_collector() -> None:
+        """
+        Look for cycles less often: frames are many small values at once and no cycles.
+
+        With Python's own thresholds a snapshot of 200 services takes 13 ms to read where it takes 2 without.
+        """
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+
     async def start(self, locator: Callable[[Runtime], LocatorService]) -> None:
         """
         Bring the common services up.
@@ -84,10 +94,10 @@ class Runtime:
         :param locator: makes the locator, since a gateway's has more parts.
         :raises CocaineError: with a reason for the operator.
         """
-        os.makedirs(self.config.runtime, mode=0o755, exist_ok=True)
+        self._calm_collector()
+        make_folder("paths.runtime", self.config.runtime)
         self.threads.start()
-        if isinstance(self.storage, FileStorage):
-            await self.storage.opened
+        await self._open_storage()
         await self._find_addresses()
         self.locator = locator(self)
         await self.locator.start()
@@ -96,6 +106,13 @@ class Runtime:
             self.keep(await self.publish("logging", LoggingService(self.config.verbosity).dispatch))
         if self.config.storage is not None:
             self.keep(await self.publish("storage", StorageService(self.storage).dispatch))
+
+    async def _open_storage(self) -> None:
+        if isinstance(self.storage, FileStorage):
+            try:
+                await self.storage.opened
+            except ConfigError as problem:
+                raise ConfigError(f"storages.core.args.path: {problem.reason}") from problem
 
     async def _find_addresses(self) -> None:
         """What others are told when we bind to everything: the addresses of our host name (in a thread: DNS waits)."""
@@ -143,9 +160,8 @@ class Runtime:
             port = self.reactor.listenTCP(number, factory, interface=self.config.network.endpoint, backlog=1024)
         except CannotListenError as problem:
             self._ports.release(name)
-            raise PublishError(
-                f"network.pinned.{name}: port {number} cannot be had: {problem.socketError}"
-            ) from problem
+            words = _unavailable(name, self.config.network.endpoint, number, problem.socketError)
+            raise PublishError(words) from problem
         endpoints = tuple((address, port.getHost().port) for address in self._addresses)
         self._factories.append(factory)
 
@@ -196,53 +212,45 @@ class Runtime:
             self.threads.stop()
 
 
-class DaemonService(Service):
+def make_folder(key: str, path: str) -> None:
     """
-    A daemon as twistd runs it.
+    Make a folder of the configuration, unless it is there.
 
-    :param start: brings it up; an error becomes one line on stderr and exit status 1.
-    :param stop: takes it down in good order.
+    :raises ConfigError: it cannot be made, or not be written in.
     """
-
-    _log = Logger()
-
-    def __init__(self, name: str, reactor: Any, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
-        self.name = name
-        self._reactor = reactor
-        self._start = start
-        self._stop = stop
-        self.started: Deferred[None] | None = None
-
-    def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]
-        self._reactor.callWhenRunning(self._begin)
-
-    def _begin(self) -> None:
-        self.started = Deferred.fromCoroutine(self._start())
-        self.started.addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        if isinstance(error, CocaineError):
-            reason = error.reason
-        else:
-            self._log.failure("{name} cannot start", failure, name=self.name)
-            reason = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"{self.name}: {reason}\n")
-        sys.stderr.flush()
-        # twistd has no way to give an exit status from within; everything else has been shut down by then.
-        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-        if self._reactor.running:
-            self._reactor.stop()
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()  # type: ignore[no-untyped-call]
-        return Deferred.fromCoroutine(self._stop())
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except OSError as problem:
+        raise ConfigError(
+            f"{key}: {path} cannot be made: {problem.strerror}; make it for this user, or name another folder"
+        ) from problem
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}: {path} cannot be written in by this user; let it, or name another folder")
 
 
-def refuse(name: str, problem: CocaineError) -> SystemExit:
-    """The end of a start that never began: one line on stderr, exit status 1."""
-    return SystemExit(f"{name}: {problem.reason}")
+def try_ports(network: settings.Network) -> None:
+    """
+    See whether the address and the pinned ports of our own services can be had, while twistd still has a terminal.
+
+    Whoever is quicker afterwards is found out when the daemon starts, in its log.
+
+    :raises ConfigError: one cannot.
+    """
+    family = socket.AF_INET6 if ":" in network.endpoint else socket.AF_INET
+    for name in ("locator", "node", "storage", "logging"):
+        port = network.pinned.get(name, 0)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((network.endpoint, port))
+                probe.listen(1)
+            except OSError as problem:
+                raise ConfigError(_unavailable(name, network.endpoint, port, problem)) from problem
 
 
-__all__ = ["DaemonService", "Runtime", "refuse"]
+def _unavailable(name: str, address: str, port: int, problem: Exception) -> str:
+    """Why a service has no port, with the key to change."""
+    reason = getattr(problem, "strerror", None) or str(problem)
+    if getattr(problem, "errno", None) == errno.EADDRNOTAVAIL:
+        return f"network.endpoint: {address}: {reason}; give an address of this host"
+    return f"network.pinned.{name}: port {port}: {reason}; stop who has it, or give another port"

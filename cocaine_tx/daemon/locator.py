@@ -16,10 +16,11 @@ from twisted.python import usage
 
 from ..errors import CocaineError
 from . import settings
-from .document import read
-from .house import DaemonService, Runtime, refuse
+from .document import BUILT_IN, read
+from .house import Runtime, try_ports
 from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
+from .twistd import DaemonService, refuse
 
 
 class Options(usage.Options):
@@ -56,10 +57,12 @@ def station_service(name: str, role: Role, options: Mapping[str, Any]) -> IServi
     from twisted.internet import reactor
 
     try:
-        station = Station(reactor, runtime_settings(read(options["config"], os.environ), role))
+        config = runtime_settings(read(options["config"], os.environ), role)
+        try_ports(config.network)
+        station = Station(reactor, config)
     except CocaineError as problem:
-        raise refuse(name, problem) from problem
-    return DaemonService(name, reactor, station.start, station.stop)
+        raise refuse(name, options["config"], problem) from problem
+    return DaemonService(name, options["config"] or BUILT_IN, reactor, station.start, station.stop)
 
 
 def makeService(options: Mapping[str, Any]) -> IService:

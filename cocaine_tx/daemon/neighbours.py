@@ -24,6 +24,7 @@ from ..locator.predefined import PredefinedCluster
 from ..locator.service import LocatorService
 from ..locator.table import RoutingTable
 from ..locator.uplinks import Uplinks
+from ..wire.headers import KNOWS_CREDITS
 from . import settings
 from .house import Runtime
 
@@ -58,7 +59,7 @@ class Neighbours:
         members = None
         if self._uplinks is not None:
             members = self._uplinks.members
-        elif self._cluster is not None:
+        elif self._cluster is not None or config.followed:
             members = dict
         return LocatorService(
             runtime.uuid,
@@ -66,7 +67,7 @@ class Neighbours:
             RoutingTable(runtime.storage, runtime.reactor),
             gateway=self._gateway,
             members=members,
-            extra=config.extra_param,
+            extra={KNOWS_CREDITS: True, **config.extra_param},
         )
 
     async def start(self) -> None:

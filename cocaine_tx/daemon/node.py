@@ -13,19 +13,22 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 
-from ..errors import CocaineError, ComponentNotFound
+from ..errors import CocaineError, ComponentNotFound, ConfigError
 from ..interfaces import IIsolate
 from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
+from ..node.reception import sweep
 from ..node.service import NodeService
 from . import settings
-from .document import read
-from .house import DaemonService, Runtime, refuse
+from .document import BUILT_IN, read
+from .house import Runtime, make_folder, try_ports
 from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
+from .twistd import DaemonService, refuse
 
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})
@@ -65,7 +68,13 @@ class Node:
         for warning in runtime.config.warnings:
             self._log.warn("{warning}", warning=warning)
         await runtime.start(self.neighbours.locator)
+        try:
+            make_folder("paths.spool", runtime.config.spool)
+        except ConfigError as problem:
+            # Not the end: an original file may count on a folder that its profiles do not use.
+            self._log.warn("{reason}", reason=problem.reason)
         await self._isolate("process", {}).sweep()
+        await deferToThreadPool(runtime.reactor, runtime.threads, sweep, runtime.config.runtime)
         self.service = NodeService(
             Surroundings(
                 reactor=runtime.reactor,
@@ -112,7 +121,9 @@ def makeService(options: Mapping[str, Any]) -> IService:
     from twisted.internet import reactor
 
     try:
-        node = Node(reactor, runtime_settings(read(options["config"], os.environ), Role.NODE))
+        config = runtime_settings(read(options["config"], os.environ), Role.NODE)
+        try_ports(config.network)
+        node = Node(reactor, config)
     except CocaineError as problem:
-        raise refuse("cocaine-node", problem) from problem
-    return DaemonService("cocaine-node", reactor, node.start, node.stop)
+        raise refuse("cocaine-node", options["config"], problem) from problem
+    return DaemonService("cocaine-node", options["config"] or BUILT_IN, reactor, node.start, node.stop)

@@ -32,11 +32,11 @@ from ..rpc.client import Dialer
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
-from .document import read
-from .house import DaemonService, refuse
+from .document import BUILT_IN, read
 from .inherited import Inherited
 from .lines import LogFile, LogLines
 from .supervisor import VARIABLE, Supervisor, end_with_parent, open_port
+from .twistd import DaemonService, refuse
 
 
 class Options(usage.Options):
@@ -168,7 +168,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     try:
         config = proxy_settings.proxy_settings(read(path, os.environ))
     except CocaineError as problem:
-        raise refuse("cocaine-proxy", problem) from problem
+        raise refuse("cocaine-proxy", path, problem) from problem
     count = config.processes if options["processes"] is None else options["processes"]
     count = count or os.cpu_count() or 1
     made: Proxy | Supervisor
@@ -183,7 +183,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
     else:
         made = Proxy(reactor, config, path, ())
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(made.reload))  # type: ignore[attr-defined]
-    return DaemonService("cocaine-proxy", reactor, made.start, made.stop)
+    return DaemonService("cocaine-proxy", path or BUILT_IN, reactor, made.start, made.stop)
 
 
 def _child(path: str | None) -> list[str]:

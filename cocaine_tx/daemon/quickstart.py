@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,13 +30,14 @@ PATIENCE = 30.0
 def main() -> int:
     """Run until a signal or the end of a daemon; the exit status is 0 only for a signal."""
     wanted = _arguments()
-    data = Path(wanted.data).resolve()
-    data.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     daemons: list[subprocess.Popen[bytes]] = []
     try:
+        for key, port in (("HTTP_PORT", wanted.http_port), ("LOCATOR_PORT", wanted.locator_port)):
+            _try_port(key, port)
+        data = _data(wanted.data)
         node = _configure(data / "node.yaml", _node(data, wanted.locator_port))
         daemons.append(_daemon(data, "cocaine-node", node))
         _operate(wanted.locator_port, daemons, stop)
@@ -68,6 +70,32 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--locator-port", type=int, default=10053)
     parser.add_argument("--data", default="./var", help="folder for everything it keeps")
     return parser.parse_args()
+
+
+def _try_port(key: str, port: int) -> None:
+    """See that a port is free, so that whoever typed ``make run`` is told what to type instead."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+    except OverflowError:
+        raise Unready(f"{key}: {port} is no port; give another, such as make run {key}=18080") from None
+    except OSError as problem:
+        mend = f"stop who has it, or give another, such as make run {key}={port + 1}"
+        raise Unready(f"{key}: port {port}: {problem.strerror}; {mend}") from None
+
+
+def _data(folder: str) -> Path:
+    """The folder for everything, made if it is not there."""
+    data = Path(folder).resolve()
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        _configure(data / "node.yaml", {})
+    except OSError as problem:
+        mend = "give one that can be written in, such as make run DATA_DIR=./var"
+        raise Unready(f"DATA_DIR: {data}: {problem.strerror}; {mend}") from None
+    return data
 
 
 def _node(data: Path, port: int) -> dict[str, object]:

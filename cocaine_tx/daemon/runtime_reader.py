@@ -83,7 +83,7 @@ def runtime_settings(document: Document, role: Role) -> Runtime:
         severity=severity,
         limits=limits(root.section("limits")),
         storages=_storages(root.section("storages"), state),
-        locator=_locator(locator, role),
+        locator=_locator(locator, role, original),
         node=node is not None,
         runlist=node.optional_text("runlist") if node else None,
         storage=storage.text("backend", "core") if storage else None,
@@ -156,13 +156,15 @@ def _foreign_services(services: Section) -> None:
             services.source.warn(services.key(name), f"service type {kind!r} does not exist here; left out")
 
 
-def _locator(args: Section, role: Role) -> Locator:
+def _locator(args: Section, role: Role, original: bool) -> Locator:
     local = Predefined({"local": ("127.0.0.1", LOCATOR_PORT)}) if role is Role.GATEWAY else None
     return Locator(
         restrict=args.texts("restrict"),
         extra_param=args.plain("extra_param"),
         cluster=local if args.value("cluster") is None else _cluster(args.section("cluster")),
         gateway=_gateway(args, role),
+        # An original runtime without a cluster hangs up on gateways, and its file may count on that.
+        followed=not original,
     )
 
 

@@ -119,12 +119,14 @@ class Locator:
     :ivar extra_param: labels that go with every announcement.
     :ivar cluster: how nodes find one another; None: not at all.
     :ivar gateway: how their services are used; None: only local ones are.
+    :ivar followed: a gateway that connects is told of our services also when we have no cluster.
     """
 
     restrict: tuple[str, ...]
     extra_param: Mapping[str, Any]
     cluster: Multicast | Predefined | None
     gateway: Gateway | None
+    followed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.error import CannotListenError, ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
@@ -154,11 +154,14 @@ async def open_port(reactor: Any, description: str, factory: Any) -> Any:
     """
     try:
         return await serverFromString(reactor, description).listen(factory)  # type: ignore[no-untyped-call]
-    except OSError as problem:
-        raise ConfigError(f"endpoints: {description!r} cannot be had: {problem}") from problem
+    except (CannotListenError, OSError) as problem:
+        reason = str(getattr(problem, "socketError", problem)).rstrip(".")
+        mend = "stop who has it, or give another"
+        raise ConfigError(f"endpoints: {description!r} cannot be had: {reason}; {mend}") from problem
     except Exception as problem:
         # Twisted's parsers raise whatever they stumble over.
-        raise ConfigError(f"endpoints: {description!r} is no endpoint, or cannot be had: {problem}") from problem
+        mend = "give one such as tcp:8080:interface=127.0.0.1"
+        raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}; {mend}") from problem
 
 
 def end_with_parent(reactor: Any) -> None:

@@ -2,7 +2,8 @@
 Which node gets the next request: pure rules on plain records.
 
 Two random candidates, and of these the one with less in flight for its weight. A node that fails again and again is
-left out for a while; one that has just joined, or come back, gets its share little by little.
+left out for a while; one that has requests and says nothing at all is avoided; one that has just joined, or come back,
+gets its share little by little.
 
 Source: reference ``node-engine.md`` section 8.3 for what the original lacked.
 """
@@ -17,6 +18,8 @@ from typing import TypeVar
 _DRAWS = 8
 #: The share of a node in the moment it joins.
 _FIRST_SHARE = 0.05
+#: Seconds without a sign of life, while it has requests, after which a node counts as quiet.
+QUIET = 1.0
 #: An ejection lasts at most this many times the first one.
 _LONGEST = 10
 
@@ -46,6 +49,7 @@ class Standing:
     :ivar since: the clock's time at which it joined, or came back after an ejection.
     :ivar weight: its capacity beside the others'.
     :ivar in_flight: requests it has from us.
+    :ivar heard: the clock's time of its last sign of life, or at which it got a request while it had none.
     :ivar failures: in a row.
     :ivar ejections: in a row.
     :ivar until: the clock's time until which it is left out.
@@ -54,6 +58,7 @@ class Standing:
     since: float
     weight: float = 1.0
     in_flight: int = 0
+    heard: float = 0.0
     failures: int = 0
     ejections: int = 0
     until: float = 0.0
@@ -68,8 +73,23 @@ class Standing:
         """What it has for what it can do."""
         return self.in_flight / self.weight
 
-    def succeeded(self) -> None:
+    def took(self, now: float) -> None:
+        """It has one more request."""
+        if not self.in_flight:
+            self.heard = now
+        self.in_flight += 1
+
+    def quiet(self, now: float) -> bool:
+        """It has requests, and has given no sign of life for a while: it may be slow, or gone."""
+        return self.in_flight > 0 and now - self.heard > QUIET
+
+    def spoke(self, now: float) -> None:
+        """It has given a sign of life."""
+        self.heard = now
+
+    def succeeded(self, now: float) -> None:
         """It has answered."""
+        self.heard = now
         self.failures = 0
         self.ejections = 0
 
@@ -99,8 +119,8 @@ def choose(
     """
     The node for a request, or None when all have been tried.
 
-    When every node that is left is out, the least laden of them gets the request after all: an ejection is a guess, and
-    no answer is worse than a doubtful one.
+    When every node that is left is out or quiet, the best of them gets the request after all: both are guesses, and no
+    answer is worse than a doubtful one.
 
     :param random: numbers from 0 up to 1.
     :param heaviest: the largest weight among the candidates.
@@ -108,8 +128,7 @@ def choose(
     first = _draw(candidates, tried, now, rules, random, heaviest)
     if first is None:
         left = [candidate for candidate in candidates if candidate not in tried]
-        sound = [candidate for candidate in left if candidate.until <= now]
-        return min(sound or left, key=Standing.load, default=None)
+        return min(left, key=lambda one: (one.until > now, one.quiet(now), one.load()), default=None)
     second = _draw(candidates, tried, now, rules, random, heaviest)
     if second is None or first.load() <= second.load():
         return first
@@ -129,7 +148,7 @@ def _draw(
         return None
     for _ in range(_DRAWS):
         candidate = candidates[int(random() * count)]
-        if candidate.until > now or candidate in tried:
+        if candidate.until > now or candidate in tried or candidate.quiet(now):
             continue
         trust = candidate.share(now, rules) * candidate.weight / heaviest
         if trust >= 1.0 or random() < trust:

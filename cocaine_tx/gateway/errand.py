@@ -28,8 +28,8 @@ from ..errors import (
 )
 from ..rpc.client import Remote
 from ..rpc.relay import Relay
-from ..wire.headers import REQUEST_TIMEOUT, Headers, timeout_header
-from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
+from ..wire.headers import REQUEST_TIMEOUT, WINDOW, Headers, timeout_header, window_of
+from ..wire.idl import CHUNK, CREDIT, ERROR, UNLIMITED, Message, Slot
 from ..wire.session import Channel, error_of, is_error
 from .offer import Offer, Seeker
 
@@ -103,7 +103,7 @@ class Errand:
             return
         self._tried.append(offer)
         self._offer = offer
-        offer.in_flight += 1
+        offer.took(self._seeker.clock.seconds())
         line = offer.lines.ready()
         if line is not None:
             self._send(line)
@@ -123,8 +123,15 @@ class Errand:
         self._seek(problem if isinstance(problem, CocaineError) else ConnectionGone(str(problem)))
 
     def _send(self, line: Remote) -> None:
+        offer = self._offer
+        line.connection.session.credits = offer is not None and offer.credits
+        headers = self._remaining()
+        if not line.connection.session.credits and window_of(headers) is not None:
+            # The client must not wait for credits that will not come.
+            headers = tuple(header for header in headers if header[0] != WINDOW)
+            self._near.credit(UNLIMITED)
         try:
-            far = line.open("enqueue", *self._args, receiver=self, headers=self._remaining())
+            far = line.open("enqueue", *self._args, receiver=self, headers=headers)
         except CocaineError as problem:
             self._fail_offer()
             self._seek(problem)
@@ -222,7 +229,7 @@ class Errand:
                 self._seek(error)
                 return
         if self._offer is not None:
-            self._offer.succeeded()
+            self._offer.succeeded(self._seeker.clock.seconds())
         self._kept.clear()
         self._relay = Relay(self._near, far, self._relayed, _lost)
         self._relay.received(far, message, args, headers)
@@ -230,8 +237,8 @@ class Errand:
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self._near:
             if self._far is not None:
+                self._far.cancel(reason)
                 self._far.abandon()
-                self._far.fail(reason)
             self._end()
         elif channel is self._far:
             self._fail_offer()
@@ -261,8 +268,8 @@ class Errand:
             self._relay.stop(error, error)
             return
         if self._far is not None:
+            self._far.cancel(error)
             self._far.abandon()
-            self._far.fail(error)
         self._refuse(error)
 
     def _refuse(self, error: CocaineError) -> None:

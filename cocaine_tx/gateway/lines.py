@@ -1,8 +1,9 @@
 """
 Connections from a gateway to one node's app: a few, shared by requests, opened when those there are busy.
 
-A node that is no longer offered is drained: its lines close when their last request has ended. If the node itself has
-gone out of sight, busy lines are asked whether they live, since a cut cable says nothing by itself.
+A node that is no longer offered is drained: its lines close when their last request has ended. Where a node has
+requests and says nothing, or is not offered any more, its lines are asked whether they live, since a cut cable says
+nothing by itself; a line that does not answer is cut off, and its requests can go elsewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,8 +24,8 @@ from ..wire.idl import Protocol
 BUSY, MOST = 64, 4
 #: Seconds without a request after which a line is closed.
 IDLE = 60.0
-#: Seconds between questions to a line in doubt, and how many may stay without an answer.
-QUESTION, MISSES = 1.5, 2
+#: Seconds in which a line has to answer when it is asked whether it lives.
+SILENCE = 2.0
 
 
 class Lines:
@@ -33,21 +33,23 @@ class Lines:
     The lines to one place.
 
     :param info: where it is; ``protocol`` is what it speaks.
+    :param alive: called when a line has answered that it lives.
     :ivar retired: nothing new is sent there.
     """
 
     _log = Logger()
 
-    def __init__(self, dialer: Dialer, info: ServiceInfo, protocol: Protocol) -> None:
+    def __init__(self, dialer: Dialer, info: ServiceInfo, protocol: Protocol, alive: Callable[[], None]) -> None:
         self.info = info
         self.protocol = protocol
         self.retired = False
+        self._question = "info" if protocol.named("ping") is None else "ping"
+        self._alive = alive
         self._dialer = dialer
         self._lines: dict[Remote, float] = {}
         self._connecting = False
         self._waiting: list[Deferred[Remote]] = []
-        self._doubt: IDelayedCall | None = None
-        self._unanswered: dict[Remote, int] = {}
+        self._asked: dict[Remote, float] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -106,7 +108,7 @@ class Lines:
 
     def _lost(self, line: Remote) -> None:
         self._lines.pop(line, None)
-        self._unanswered.pop(line, None)
+        self._asked.pop(line, None)
 
     def close_idle(self, idle: float = IDLE) -> None:
         """Close lines that had no request for that many seconds and have none now."""
@@ -122,48 +124,42 @@ class Lines:
         self.close_idle(0.0)
 
     def ended(self) -> None:
-        """A request has ended."""
+        """A request, or a question, has ended."""
         if self.retired:
             self.close_idle(0.0)
 
-    def doubt(self) -> None:
-        """The node is out of sight: lines with requests that do not answer are cut."""
-        self.retire()
-        if self._doubt is None:
-            self._question()
-
-    def _question(self) -> None:
-        self._doubt = None
+    def ask(self) -> None:
+        """Ask every line with requests whether it lives; those asked before that stay silent are cut off."""
+        now = self._dialer.reactor.seconds()
         for line in list(self._lines):
-            if self._unanswered.get(line, 0) >= MISSES:
+            asked = self._asked.get(line)
+            if asked is None:
+                self._put_question(line, now)
+            elif now - asked >= SILENCE:
                 self._log.warn("{where} does not answer and is cut off", where=line.connection.peer)
-                line.connection.sever(ConnectionGone("the node was lost"))
                 self._lost(line)
-                continue
-            self._unanswered[line] = self._unanswered.get(line, 0) + 1
-            reply = Reply()
-            reply.answer.addBoth(self._heard(line))
-            try:
-                line.open("info", receiver=reply)
-            except CocaineError:
-                self._lost(line)
-        if self._lines:
-            self._doubt = self._dialer.reactor.callLater(QUESTION, self._question)
+                line.connection.sever(ConnectionGone("the node does not answer"))
 
-    def _heard(self, line: Remote) -> Callable[[object], None]:
-        def heard(_: object) -> None:
-            self._unanswered.pop(line, None)
+    def _put_question(self, line: Remote, now: float) -> None:
+        if not len(line.connection.session):
+            return
+        self._asked[line] = now
+        reply = Reply()
+        reply.answer.addBoth(self._heard, line)
+        try:
+            line.open(self._question, receiver=reply)
+        except CocaineError:
+            self._lost(line)
+
+    def _heard(self, _: object, line: Remote) -> None:
+        if self._asked.pop(line, None) is not None:
+            self._alive()
             # The question itself kept the line open.
             self._dialer.reactor.callLater(0, self.ended)
-
-        return heard
 
     def stop(self) -> None:
         """Close everything now."""
         self.retired = True
-        if self._doubt is not None:
-            self._doubt.cancel()
-            self._doubt = None
         for line in list(self._lines):
             line.close()
         self._lines.clear()

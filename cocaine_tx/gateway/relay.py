@@ -22,11 +22,14 @@ from ..errors import CocaineError
 from ..interfaces import IGateway, Publication, ServiceInfo
 from ..rpc.client import Dialer
 from ..rpc.dispatch import Dispatch
+from ..wire.headers import KNOWS_CREDITS
 from .adhoc import AdhocGateway
 from .backends import CLUSTER, weight_of
 from .choice import Rules
 from .virtual import VirtualApp, app_protocol
 
+#: Seconds between looks at nodes that say nothing.
+WATCH = 0.5
 #: Seconds between looks for what nobody uses any more, and how long an app without nodes keeps its port.
 SWEEP, KEEP = 15.0, 300.0
 #: Most apps; more are not believed.
@@ -67,7 +70,8 @@ class RelayGateway:
         self._apps: dict[str, _Entry] = {}
         self._sessions: dict[tuple[object, str], set[str]] = {}
         self._others = AdhocGateway(cluster)
-        self._sweeping: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
+        self._swept = 0.0
 
     # -- what nodes offer
 
@@ -75,7 +79,7 @@ class RelayGateway:
         if extra.get(CLUSTER, "") != self._cluster:
             self._log.debug("{name} of {uuid} belongs to another cluster", name=name, uuid=uuid)
             return
-        protocol = app_protocol(name, info)
+        protocol = app_protocol(info)
         if protocol is None:
             self._leave(session, uuid, name)
             self._others.consume(session, uuid, name, info, extra)
@@ -87,7 +91,7 @@ class RelayGateway:
                 self._log.warn("{name} is left out: there are {limit} apps already", name=name, limit=APPS)
                 return
             entry = self._apps[name] = _Entry(VirtualApp(name, self._dialer, self._rules))
-        entry.app.consume(session, uuid, info, protocol, weight_of(extra))
+        entry.app.consume(session, uuid, info, protocol, weight_of(extra), extra.get(KNOWS_CREDITS) is True)
         self._sessions.setdefault((session, uuid), set()).add(name)
 
     def withdraw(self, session: object, uuid: str, name: str) -> None:
@@ -103,9 +107,8 @@ class RelayGateway:
     def forget(self, session: object, uuid: str) -> None:
         for name in sorted(self._sessions.pop((session, uuid), ())):
             entry = self._apps.get(name)
-            lines = None if entry is None else entry.app.withdraw(session, uuid)
-            if lines is not None:
-                lines.doubt()
+            if entry is not None:
+                entry.app.forget(session, uuid)
         self._others.forget(session, uuid)
 
     # -- where clients go
@@ -130,12 +133,21 @@ class RelayGateway:
     # -- life
 
     def start(self) -> Deferred[None]:
-        self._sweeping = self._dialer.reactor.callLater(SWEEP, self._sweep)
+        self._swept = self._dialer.reactor.seconds()
+        self._watch()
         return succeed(None)
+
+    def _watch(self) -> None:
+        clock = self._dialer.reactor
+        self._watching = clock.callLater(WATCH, self._watch)
+        for entry in self._apps.values():
+            entry.app.watch()
+        if clock.seconds() - self._swept >= SWEEP:
+            self._swept = clock.seconds()
+            self._sweep()
 
     def _sweep(self) -> None:
         clock = self._dialer.reactor
-        self._sweeping = clock.callLater(SWEEP, self._sweep)
         for name, entry in list(self._apps.items()):
             app = entry.app
             app.sweep()
@@ -147,9 +159,9 @@ class RelayGateway:
 
     def stop(self) -> Deferred[None]:
         """Close the ports; requests on their way go on until their clients' connections are closed."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         for entry in self._apps.values():
             if entry.opened is not None:
                 entry.opened.withdraw()

@@ -6,7 +6,7 @@ Source: reference ``node-engine.md`` section 8.3, ``protocol-v12.md`` section 14
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Mapping
 from random import random
 from typing import Any
 
@@ -32,14 +32,30 @@ from .offer import Offer
 INFO_TIMEOUT = 10.0
 #: Seconds after a request's deadline in which the node may still say so itself.
 GRACE = 0.5
+#: Seconds in which lines to a node out of sight are kept: it may only be its announcements that are late.
+LOST = 10.0
 #: Bytes kept of one request for another try.
 KEPT = 1024 * 1024
 
 
-def app_protocol(name: str, info: ServiceInfo) -> Protocol | None:
+#: Protocols by the identity of their graphs, which are kept with them; `locator.news` makes equal ones one.
+_protocols: dict[int, tuple[Mapping[int, Any], Protocol | None]] = {}
+PROTOCOLS = 1024
+
+
+def app_protocol(info: ServiceInfo) -> Protocol | None:
     """The protocol of a service if it is an app's, whatever its message numbers are; None otherwise."""
+    known = _protocols.get(id(info.graph))
+    if known is None:
+        if len(_protocols) >= PROTOCOLS:
+            _protocols.clear()
+        known = _protocols[id(info.graph)] = (info.graph, _read(info))
+    return known[1]
+
+
+def _read(info: ServiceInfo) -> Protocol | None:
     try:
-        protocol = parse_protocol(name, info.version, info.graph)
+        protocol = parse_protocol(APP.name, info.version, info.graph)
     except RemoteProtocolError:
         return None
     enqueue = protocol.named("enqueue")
@@ -69,64 +85,113 @@ class VirtualApp:
         self.dispatch = Dispatch(APP, {"info": self._info}, {"enqueue": self._enqueue, "control": self._control})
         self._dialer = dialer
         self._kept = kept
-        self._candidates: list[Offer] = []
+        self._candidates: list[Offer] | None = []
         self._heaviest = 1.0
+        self._lost: dict[str, Offer] = {}
         self._leaving: set[Lines] = set()
         self._deadlines: Deadlines[Errand] = Deadlines(self.clock, Errand.late)
 
     # -- nodes
 
-    def consume(self, session: object, uuid: str, info: ServiceInfo, protocol: Protocol, weight: float) -> None:
-        """A node has the app there."""
-        offer = self.offers.get(uuid)
-        if offer is not None and offer.lines.info == info:
+    def consume(
+        self, session: object, uuid: str, info: ServiceInfo, protocol: Protocol, weight: float, credits: bool = False
+    ) -> None:
+        """A node has the app there, and knows credits or not."""
+        offer = self.offers.pop(uuid, None) or self._lost.pop(uuid, None)
+        if offer is not None and offer.info == info:
             offer.session = session
             offer.weight = weight
+            offer.credits = credits
+            self.offers[uuid] = offer
         else:
             if offer is not None:
                 self._part(offer)
-            lines = Lines(self._dialer, info, protocol)
-            self.offers[uuid] = Offer(self.clock.seconds(), weight, session, uuid, lines)
+            self.offers[uuid] = Offer(
+                self.clock.seconds(), weight, session, uuid, info, protocol, self._dialer, credits
+            )
         self._changed()
 
-    def withdraw(self, session: object, uuid: str) -> Lines | None:
-        """The node has it no more; what is in flight there goes on. Returns its lines."""
+    def withdraw(self, session: object, uuid: str) -> None:
+        """The node has it no more; what is in flight there goes on while the node lives."""
         offer = self.offers.get(uuid)
         if offer is None or offer.session is not session:
-            return None
+            return
         del self.offers[uuid]
         self._part(offer)
         self._changed()
-        return offer.lines
+
+    def forget(self, session: object, uuid: str) -> None:
+        """
+        The node is out of sight.
+
+        It gets no more requests as long as there is another. Where there is none, lines that still stand are used for a
+        while: what has failed may be the link to its locator alone.
+        """
+        offer = self.offers.get(uuid)
+        if offer is None or offer.session is not session:
+            return
+        del self.offers[uuid]
+        if offer.connected:
+            offer.until = self.clock.seconds() + LOST
+            self._lost[uuid] = offer
+        self._changed()
 
     def _part(self, offer: Offer) -> None:
-        offer.lines.retire()
-        self._leaving.add(offer.lines)
+        if offer.connected:
+            offer.lines.retire()
+            self._leaving.add(offer.lines)
 
     def _changed(self) -> None:
-        self._candidates = list(self.offers.values())
-        self._heaviest = max((offer.weight for offer in self._candidates), default=1.0)
-        if self._candidates:
+        # Counted when the next request comes: nodes come in hundreds, and each has all the apps.
+        self._candidates = None
+        if self.offers:
             self.emptied = None
         elif self.emptied is None:
             self.emptied = self.clock.seconds()
 
+    def _count(self) -> list[Offer]:
+        candidates = self._candidates = list(self.offers.values()) or list(self._lost.values())
+        self._heaviest = max((offer.weight for offer in candidates), default=1.0)
+        return candidates
+
+    def watch(self) -> None:
+        """Ask those whether they live who have requests and say nothing, or are not offered any more."""
+        if self.errands:
+            now = self.clock.seconds()
+            for offer in self.offers.values():
+                if offer.in_flight and offer.quiet(now):
+                    offer.lines.ask()
+        for offer in list(self._lost.values()):
+            offer.lines.ask()
+            if not len(offer.lines) or self.clock.seconds() >= offer.until:
+                del self._lost[offer.uuid]
+                self._part(offer)
+                self._candidates = None
+        for lines in self._leaving:
+            lines.ask()
+
     def sweep(self) -> None:
         """Close lines that nobody uses."""
-        for offer in self._candidates:
-            offer.lines.close_idle()
+        for offer in self.offers.values():
+            if offer.connected:
+                offer.lines.close_idle()
         self._leaving = {lines for lines in self._leaving if len(lines)}
 
     def stop(self) -> None:
         """Close all lines; requests that still run fail."""
         self._deadlines.stop()
-        for lines in [*(offer.lines for offer in self._candidates), *self._leaving]:
+        offers = [*self.offers.values(), *self._lost.values()]
+        for lines in [*(offer.lines for offer in offers if offer.connected), *self._leaving]:
             lines.stop()
 
     # -- choosing
 
     def choose(self, tried: Collection[Offer]) -> Offer | None:
         candidates = self._candidates
+        if candidates is None:
+            candidates = self._count()
+        if not self.offers:
+            candidates = [offer for offer in candidates if offer.connected and len(offer.lines)]
         if len(candidates) == 1 and not tried:
             return candidates[0]
         return choose(candidates, tried, self.clock.seconds(), self.rules, random, self._heaviest)
@@ -169,8 +234,8 @@ class VirtualApp:
 
     def _control(self, channel: Channel, headers: Headers) -> None:
         """The pool of one node; the only way when there is one, and of little use when there are more."""
-        if len(self._candidates) > 1:
-            raise InvalidArgument(f"{self.name} runs on {len(self._candidates)} nodes: control it on each of them")
+        if len(self.offers) > 1:
+            raise InvalidArgument(f"{self.name} runs on {len(self.offers)} nodes: control it on each of them")
         line = self._some().lines.ready()
         if line is None:
             raise NotRunning(f"{self.name}: the node is not connected yet; try again")

@@ -1,11 +1,8 @@
 """
 One worker's process: from the decision to start it to its end, reaped and its output drained.
 
-Made by `cocaine_tx.isolate.process`; the engine holds it as an `IWorkerProcess`. The process is started with
-``subprocess``, which uses ``vfork``: half a millisecond in the reactor's thread, however large the daemon is, where
-``fork`` with a ``preexec_fn`` takes seven. It is started from that thread on purpose: the kernel's "die with your
-parent" (asked for by ``setpriv``, see `Program.words`) means the thread. Its end is told by a pidfd, which the reactor
-watches.
+Made by `cocaine_tx.isolate.image`; the engine holds it as an `IWorkerProcess`. How the process comes to be is the
+business of its `Body`: a program of its own, or the fork of a template.
 """
 
 from __future__ import annotations
@@ -13,58 +10,31 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from cocaine_tx.errors import SpawnFailed
 from cocaine_tx.interfaces import Exit, IWorkerProcess
+from cocaine_tx.isolate.body import Body, Program, Spawned, Watched, Watching
 
 _READ = 64 * 1024
 #: Reads at most this often after the end; a stranger that still holds the pipe could feed it for ever.
 _LAST_READS = 32
-#: Seconds between looks at a process where the system has no pidfd.
-_LOOK = 0.05
-
-
-class Watching(Protocol):
-    """What is needed of the reactor."""
-
-    def callLater(self, delay: float, callable: Callable[..., object], /, *args: object) -> Any: ...
-
-    def addReader(self, reader: Any, /) -> Any: ...
-
-    def removeReader(self, reader: Any, /) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """
-    What to run.
-
-    :ivar words: the whole command line. Its beginning may be ``prlimit`` and ``setpriv``, which do what must be done
-        between fork and exec (limits, parent-death signal, another user) without running Python there, and then become
-        the program.
-    :ivar environment: the whole environment.
-    :ivar folder: where it starts.
-    """
-
-    words: tuple[str, ...]
-    environment: Mapping[str, str]
-    folder: str
+_UNWANTED = "killed before it was started"
 
 
 class _Inputs(Protocol):
     def ready(self) -> None:
         """The program has been looked at and can be run."""
+
+    def asked(self) -> None:
+        """A template was asked to fork it."""
 
     def spawned(self) -> None:
         """It runs."""
@@ -115,14 +85,27 @@ class Child:
         self._on_spawned = spawned
         self._on_gone = gone
         self._program: Program | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._readers: list[_Reader] = []
+        self._body: Body | None = None
+        self._pipe: Watched | None = None
         self._machine: _Inputs = _machine(self)
 
     def run(self, program: Program) -> None:
         """The program can be run: run it, unless it has been killed meanwhile."""
         self._program = program
         self._machine.ready()
+
+    def wait(self) -> None:
+        """It is being made elsewhere; `adopt`, `refuse` or, when that came to nothing, `run` follows."""
+        self._machine.asked()
+
+    def adopt(self, body: Body, output: int) -> None:
+        """
+        Here it is.
+
+        :param output: the reading end of the pipe it prints to.
+        """
+        self._embody(body, output)
+        self._machine.spawned()
 
     def refuse(self, reason: str) -> None:
         """The program cannot be run."""
@@ -135,51 +118,19 @@ class Child:
         """Start it and tell the machine how that went."""
         assert self._program is not None
         try:
-            self._start(self._program)
+            body = Spawned(self._reactor, self._program)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._machine.refused(f"{self._program.words[0]}: {error}")
         else:
-            self._machine.spawned()
+            self.adopt(body, body.output)
 
-    def _start(self, program: Program) -> None:
-        read, write = os.pipe()
-        try:
-            process = subprocess.Popen(
-                program.words,
-                stdin=subprocess.DEVNULL,
-                stdout=write,
-                stderr=write,
-                cwd=program.folder,
-                env=program.environment,
-                start_new_session=True,
-                close_fds=True,
-            )
-        except BaseException:
-            os.close(read)
-            raise
-        finally:
-            os.close(write)
-        self._process = process
-        self.pid = process.pid
-        os.set_blocking(read, False)
-        self._readers = [_Reader(self._reactor, read, self._drain)]
-        self._watch(process)
-        self._on_spawned(process.pid)
-
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        try:
-            pidfd = os.pidfd_open(process.pid)
-        except (AttributeError, OSError):  # not Linux, or before 5.3
-            self._look()
-        else:
-            self._readers.append(_Reader(self._reactor, pidfd, lambda fd: self._machine.ended()))
-
-    def _look(self) -> None:
-        assert self._process is not None
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            self._reactor.callLater(_LOOK, self._look)
-        else:
-            self._machine.ended()
+    def _embody(self, body: Body, output: int) -> None:
+        self._body = body
+        self.pid = body.pid
+        os.set_blocking(output, False)
+        self._pipe = Watched(self._reactor, output, self._drain)
+        body.watch(self._machine.ended)
+        self._on_spawned(body.pid)
 
     def _drain(self, fd: int) -> bool:
         """Hand on what the pipe holds, one read's worth. False when there is no more."""
@@ -189,8 +140,8 @@ class Child:
             return False
         if data:
             self._say(data)
-        else:
-            self._readers[0].close()
+        elif self._pipe is not None:
+            self._pipe.close()
         return bool(data)
 
     def _say(self, data: bytes) -> None:
@@ -200,10 +151,8 @@ class Child:
             self.log.failure("the output of process {pid} could not be handed on", pid=self.pid)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the whole group. It exists: its leader, our child, has not been reaped."""
-        assert self._process is not None
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        assert self._body is not None
+        self._body.signal(number)
 
     def _ask_to_go(self) -> IDelayedCall:
         """Send the polite signal; the timer of the other one."""
@@ -212,19 +161,21 @@ class Child:
         return timer
 
     def _bury(self) -> None:
-        """It has ended: end what is left of its group, reap it, take the rest of its output, tell the owner."""
-        process = self._process
-        assert process is not None
+        """It has ended: end what is left of its group, and reap it."""
+        assert self._body is not None
         self._signal(signal.SIGKILL)
-        status = process.wait()  # has ended, so this does not wait
-        pipe = self._readers[0]
+        self._body.reap(self._mourn)
+
+    def _mourn(self, end: Exit) -> None:
+        """It is reaped: take the rest of its output, tell the owner."""
+        pipe = self._pipe
+        assert pipe is not None
         for _ in range(_LAST_READS):
             if pipe.closed or not self._drain(pipe.fileno()):
                 break
-        for reader in self._readers:
-            reader.close()
+        pipe.close()
         self._on_gone()
-        self.exited.callback(Exit(code=status) if status >= 0 else Exit(signal=-status))
+        self.exited.callback(end)
 
     def _tell_refusal(self, reason: str, end: Exit) -> None:
         self._say(reason.encode("utf-8", "surrogateescape") + b"\n")
@@ -233,67 +184,55 @@ class Child:
         self.exited.callback(end)
 
 
-@implementer(IReadDescriptor)
-class _Reader:
-    """A descriptor the reactor watches, closed exactly once."""
-
-    def __init__(self, reactor: Watching, fd: int, readable: Callable[[int], object]) -> None:
-        self._reactor = reactor
-        self._fd = fd
-        self._readable = readable
-        self.closed = False
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return -1 if self.closed else self._fd
-
-    def doRead(self) -> None:
-        self._readable(self._fd)
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.close()
-
-    def logPrefix(self) -> str:
-        return "worker"
-
-    def close(self) -> None:
-        if not self.closed:
-            self._reactor.removeReader(self)
-            self.closed = True
-            os.close(self._fd)
-
-
 def _build() -> Callable[[Child], _Inputs]:
     """
     The life of a child.
 
-    preparing: its program is being looked at, off the reactor. running. stopping: TERM was sent, the timer runs.
-    killed: KILL was sent. gone: told to its owner.
+    preparing: its program is being looked at, off the reactor. forking: a template makes it. unwanted: it does, but
+    nobody wants it any more. running. stopping: TERM was sent, the timer runs. killed: KILL was sent. gone: ended, and
+    told to its owner once it is reaped.
     """
     builder = TypeMachineBuilder(_Inputs, Child)
     preparing = builder.state("preparing")
+    forking = builder.state("forking")
+    unwanted = builder.state("unwanted")
     running = builder.state("running")
     stopping = builder.state("stopping", lambda inputs, child: child._ask_to_go())
     killed = builder.state("killed")
     gone = builder.state("gone")
 
-    @preparing.upon(_Inputs.ready).loop()
-    def spawn(inputs: _Inputs, child: Child) -> None:
-        child._spawn()
+    preparing.upon(_Inputs.asked).to(forking).returns(None)
+    forking.upon(_Inputs.kill).to(unwanted).returns(None)
+    running.upon(_Inputs.kill).to(stopping).returns(None)
 
-    @preparing.upon(_Inputs.spawned).to(running)
-    def spawned(inputs: _Inputs, child: Child) -> None:
-        child.started.callback(None)
+    # A template that came to nothing is the same as none.
+    for state in (preparing, forking):
 
-    @preparing.upon(_Inputs.refused).to(gone)
-    def refused(inputs: _Inputs, child: Child, reason: str) -> None:
-        child._tell_refusal(reason, Exit(code=127))
+        @state.upon(_Inputs.ready).to(preparing)
+        def spawn(inputs: _Inputs, child: Child) -> None:
+            child._spawn()
+
+        @state.upon(_Inputs.spawned).to(running)
+        def spawned(inputs: _Inputs, child: Child) -> None:
+            child.started.callback(None)
+
+        @state.upon(_Inputs.refused).to(gone)
+        def refused(inputs: _Inputs, child: Child, reason: str) -> None:
+            child._tell_refusal(reason, Exit(code=127))
 
     @preparing.upon(_Inputs.kill).to(gone)
+    @unwanted.upon(_Inputs.ready).to(gone)
     def given_up(inputs: _Inputs, child: Child) -> None:
-        child._tell_refusal("killed before it was started", Exit(signal=signal.SIGKILL))
+        child._tell_refusal(_UNWANTED, Exit(signal=signal.SIGKILL))
 
-    running.upon(_Inputs.kill).to(stopping).returns(None)
+    @unwanted.upon(_Inputs.refused).to(gone)
+    def neither_wanted_nor_possible(inputs: _Inputs, child: Child, reason: str) -> None:
+        child._tell_refusal(reason, Exit(code=127))
+
+    @unwanted.upon(_Inputs.spawned).to(killed)
+    def spawned_in_vain(inputs: _Inputs, child: Child) -> None:
+        child._signal(signal.SIGKILL)
+        child.started.errback(SpawnFailed(_UNWANTED))
 
     @running.upon(_Inputs.ended).to(gone)
     def ended(inputs: _Inputs, child: Child) -> None:
@@ -313,17 +252,19 @@ def _build() -> Callable[[Child], _Inputs]:
         child._bury()
 
     # What comes too late, twice, or cannot come.
+    early = (_Inputs.asked, _Inputs.ready, _Inputs.spawned, _Inputs.refused)
     for state, idle in (
         (preparing, (_Inputs.overdue, _Inputs.ended)),
-        (running, (_Inputs.ready, _Inputs.spawned, _Inputs.overdue)),
-        (stopping, (_Inputs.ready, _Inputs.spawned, _Inputs.kill)),
-        (killed, (_Inputs.ready, _Inputs.spawned, _Inputs.kill, _Inputs.overdue)),
-        (gone, (_Inputs.ready, _Inputs.spawned, _Inputs.kill, _Inputs.overdue, _Inputs.ended)),
+        (forking, (_Inputs.asked, _Inputs.overdue, _Inputs.ended)),
+        (unwanted, (_Inputs.asked, _Inputs.kill, _Inputs.overdue, _Inputs.ended)),
+        (running, (*early, _Inputs.overdue)),
+        (killed, (*early, _Inputs.kill, _Inputs.overdue)),
+        (gone, (*early, _Inputs.kill, _Inputs.overdue, _Inputs.ended)),
     ):
         for input_method in idle:
             state.upon(input_method).loop().returns(None)
-    for state in (running, stopping, killed, gone):
-        state.upon(_Inputs.refused).loop().returns(None)
+    for input_method in (*early, _Inputs.kill):
+        stopping.upon(input_method).loop().returns(None)
     return builder.build()
 
 

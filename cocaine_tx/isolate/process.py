@@ -2,7 +2,7 @@
 The process isolate: workers as plain processes of this machine (isolate types ``process`` and ``legacy_process``).
 
 Made by ``daemon/`` for each app; the engine calls it through `IIsolate`. Disk work is done by
-`cocaine_tx.isolate.versions` in threads, a running process is a `cocaine_tx.isolate.child.Child`.
+`cocaine_tx.isolate.versions` in threads, what was spooled is a `cocaine_tx.isolate.image.Image`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,19 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from threading import Event
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from cocaine_tx.errors import SpoolError
-from cocaine_tx.interfaces import IImage, IIsolate, IStorage, IWorkerProcess, Launch
+from cocaine_tx.interfaces import IImage, IIsolate, IStorage
 from cocaine_tx.isolate import versions
-from cocaine_tx.isolate.child import Child, Program, Watching
+from cocaine_tx.isolate.image import Account, Image, Reactor, off
 from cocaine_tx.isolate.settings import ProcessSettings
 
 T = TypeVar("T")
@@ -35,22 +31,6 @@ T = TypeVar("T")
 #: What a worker gets of the daemon's own environment: what a program needs to find its interpreter, modules, language
 #: and time zone. Nothing else, as the rest may hold secrets of the daemon (keys of storages, tokens).
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-
-
-class Reactor(Watching, Protocol):
-    """What is needed of the reactor."""
-
-    def callFromThread(self, callable: Callable[..., object], /, *args: object) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """The user workers run under, looked up off the reactor."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
 
 
 @implementer(IIsolate)
@@ -96,9 +76,9 @@ class ProcessIsolate:
         blob = await self._storage.read("apps", app)
         account, prefix = await self._off(_look_up, self._settings.user, self._settings.rlimits)
         version = await self._bring(app, blob, account)
-        return _Image(self._reactor, self._threads, self._settings, version, self._environment, account, prefix)
+        return Image(self._reactor, self._threads, self._settings, version, self._environment, account, prefix)
 
-    def _bring(self, app: str, blob: bytes, account: _Account | None) -> Deferred[versions.Version]:
+    def _bring(self, app: str, blob: bytes, account: Account | None) -> Deferred[versions.Version]:
         """Unpack in a thread. Cancelling answers at once; the thread then cleans up after itself."""
         given_up = Event()
         answer: Deferred[versions.Version] = Deferred(lambda _: given_up.set())
@@ -124,97 +104,10 @@ class ProcessIsolate:
             self.log.warn("killed {count} processes that an earlier life left behind", count=len(killed), pids=killed)
 
     def _off(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return _off(self._reactor, self._threads, function, *arguments)
+        return off(self._reactor, self._threads, function, *arguments)
 
 
-@implementer(IImage)
-class _Image:
-    """One version of an app, and the processes that run from it."""
-
-    def __init__(
-        self,
-        reactor: Reactor,
-        threads: ThreadPool,
-        settings: ProcessSettings,
-        version: versions.Version,
-        environment: Mapping[str, str],
-        account: _Account | None,
-        prefix: tuple[str, ...],
-    ) -> None:
-        self._reactor = reactor
-        self._threads = threads
-        self._settings = settings
-        self._version = version
-        self._environment = dict(environment)
-        if account:
-            self._environment |= {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
-        self._prefix = prefix
-        self._fit: set[str] = set()
-        self._live = 0
-        self._removal: Deferred[None] | None = None
-
-    def spawn(self, launch: Launch, output: Callable[[bytes], None]) -> IWorkerProcess:
-        path = os.path.join(self._version.folder, launch.executable)
-        words = [*self._prefix, path]
-        for name in sorted(launch.arguments):
-            words += [name, launch.arguments[name]]
-        environment = {**self._environment, **launch.environment, versions.MARK: self._version.name}
-        program = Program(tuple(words), environment, self._version.folder)
-        records: list[Deferred[None]] = []
-        child = Child(
-            self._reactor,
-            self._settings.kill_timeout,
-            output,
-            lambda pid: records.append(self._off(versions.record, self._version, pid)),
-            lambda: self._gone(child, records),
-        )
-        self._live += 1
-        if path in self._fit:
-            child.run(program)
-        else:
-            self._off(_complaint, path).addCallback(self._looked_at, path, child, program)
-        return child
-
-    def discard(self) -> Deferred[None]:
-        if self._removal is None:
-            self._removal = Deferred()
-            self._remove_when_idle()
-        answer: Deferred[None] = Deferred()
-        self._removal.addBoth(answer.callback)
-        return answer
-
-    def _looked_at(self, complaint: str, path: str, child: Child, program: Program) -> None:
-        if complaint:
-            child.refuse(complaint)
-        else:
-            self._fit.add(path)
-            child.run(program)
-
-    def _gone(self, child: Child, records: list[Deferred[None]]) -> None:
-        for record in records:
-            # In this order, though both are done by threads: written, then removed.
-            record.addCallback(lambda _: self._off(versions.forget, self._version, child.pid))
-            record.addBoth(self._idle)
-        if not records:
-            self._idle(None)
-
-    def _idle(self, _: object) -> None:
-        self._live -= 1
-        self._remove_when_idle()
-
-    def _remove_when_idle(self) -> None:
-        if self._live == 0 and self._removal is not None:
-            self._off(versions.remove, self._version).chainDeferred(self._removal)
-
-    def _off(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return _off(self._reactor, self._threads, function, *arguments)
-
-
-def _off(reactor: Reactor, threads: ThreadPool, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-    return deferToThreadPool(cast(IReactorFromThreads, reactor), threads, partial(function, *arguments))
-
-
-def _look_up(user: str | None, rlimits: tuple[tuple[str, int], ...]) -> tuple[_Account | None, tuple[str, ...]]:
+def _look_up(user: str | None, rlimits: tuple[tuple[str, int], ...]) -> tuple[Account | None, tuple[str, ...]]:
     """
     The account to run under, and the words to put before a program. Blocks: asks the name service.
 
@@ -236,23 +129,9 @@ def _look_up(user: str | None, rlimits: tuple[tuple[str, int], ...]) -> tuple[_A
             entry = pwd.getpwnam(user)
         except KeyError:
             raise SpoolError(f"isolate.args.user is {user!r}: there is no such user") from None
-        account = _Account(user, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+        account = Account(user, entry.pw_uid, entry.pw_gid, entry.pw_dir)
         groups = ",".join(map(str, os.getgrouplist(user, entry.pw_gid)))
         words += ["--reuid", str(account.uid), "--regid", str(account.gid), "--groups", groups]
     if setpriv:
         words.append("--")
     return account, tuple(words)
-
-
-def _complaint(path: str) -> str:
-    """Why a program cannot be run, in words; empty when it can. Blocks."""
-    try:
-        with open(path, "rb") as file:
-            first = file.readline(256)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    if not os.access(path, os.X_OK):
-        return f"{path}: Permission denied (it is not executable)"
-    if first.startswith(b"#!") and (words := os.fsdecode(first[2:]).split()) and not os.access(words[0], os.X_OK):
-        return f"{path}: its interpreter {words[0]} cannot be run"
-    return ""

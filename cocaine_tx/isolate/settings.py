@@ -25,6 +25,7 @@ class ProcessSettings:
 
     :ivar spool: the folder that holds a folder for each app.
     :ivar kill_timeout: seconds from the polite signal to the forcible one.
+    :ivar warm_timeout: seconds in which the template of a warm app must have imported everything.
     :ivar user: the account workers run under; None for the node's own.
     :ivar rlimits: pairs of a name out of `RLIMITS` and the value for both its soft and hard limit.
     :ivar limits: how much an app's archive may unpack to (``archive_size`` bytes, ``archive_members``).
@@ -33,6 +34,7 @@ class ProcessSettings:
 
     spool: str
     kill_timeout: float = 5.0
+    warm_timeout: float = 10.0
     user: str | None = None
     rlimits: tuple[tuple[str, int], ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -44,11 +46,12 @@ class ProcessSettings:
         :param spool: used unless ``args`` names another.
         :raises InvalidArgument: the reason names the key and what was expected.
         """
-        known = {"spool", "kill_timeout", "user", "rlimits", "archive_size", "archive_members"}
+        known = {"spool", "kill_timeout", "warm_timeout", "user", "rlimits", "archive_size", "archive_members"}
         default = Limits()
         return cls(
             spool=_text(args, "spool", spool),
             kill_timeout=float(_number(args, "kill_timeout", 5.0)),
+            warm_timeout=float(_number(args, "warm_timeout", 10.0)),
             user=_text(args, "user", "") or None,
             rlimits=_rlimits(args.get("rlimits", {})),
             limits=Limits(

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 #: Seconds until the first snapshot must be there, once it has been asked for; and until it may be asked for.
 GREETING, ADMISSION = 5.0, 60.0
 #: Seconds between questions whether the node is still there.
-PULSE = 1.5
+PULSE = 1.0
 
 
 class Life(Protocol):

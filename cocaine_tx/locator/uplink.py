@@ -31,7 +31,7 @@ from .lifecycle import PULSE, Life, begin_life, state_of
 from .news import News, news_of
 
 #: How many questions in a row may stay without answer.
-MISSES = 2
+MISSES = 3
 #: Seconds before a lost or failed link is made again: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0
 
@@ -79,6 +79,7 @@ class Uplink:
         self._session = object()
         self._failures = 0
         self._unanswered = 0
+        self._standing = False
         self._leave: Callable[[], None] = _nothing
         self.life: Life = begin_life(self)
 
@@ -93,7 +94,7 @@ class Uplink:
     @property
     def live(self) -> bool:
         """The node's services are known through it."""
-        return self.state == "live"
+        return self._standing
 
     @property
     def place(self) -> Endpoint | None:
@@ -141,6 +142,7 @@ class Uplink:
             self.life.broken()
 
     def standing(self) -> None:
+        self._standing = True
         self._leave()
         self._leave = _nothing
         self._log.info("linked to {label} ({uuid})", label=self.label, uuid=self.uuid)
@@ -166,6 +168,7 @@ class Uplink:
             self._failures = 0
 
     def hang_up(self) -> None:
+        self._standing = False
         self._leave()
         self._leave = _nothing
         remote, self._remote = self._remote, None
@@ -188,7 +191,7 @@ class Uplink:
             if message.name == "error":
                 raise error_of(args)
             if message.name != "write":
-                raise RemoteProtocolError("it has closed the stream of announcements")
+                raise RemoteProtocolError("it has closed the stream of announcements: it stops, or it has no cluster")
             news = news_of(args, headers)
             if self.uuid is None:
                 self._party.claim(self, news.uuid)

@@ -24,7 +24,7 @@ from ..rpc.client import Dialer
 from .uplink import Uplink
 
 #: Snapshots asked for at one time. Each costs some milliseconds, and requests must be served between them.
-TURNS = 8
+TURNS = 4
 #: Most links; more nodes than this are not believed.
 LIMIT = 4096
 

@@ -128,7 +128,7 @@ class App:
         if self._replacing is not None:
             self._replacing.cancel()
         if self.state == "running":
-            finishing = gatherResults([pool.drained() for pool in self._pools()])
+            finishing = gatherResults([pool.drained() for pool in self._pools()], consumeErrors=True)
             finishing.addTimeout(self.profile.terminate_timeout, self._around.reactor)
             try:
                 await finishing
@@ -201,8 +201,11 @@ class App:
         endpoint = socket_path(around.runtime, self.name, os.getpid())
         self._reception = Reception(around.reactor, around.turn, around.limits, endpoint, self._expected)
         image = await self._isolate.spool(self.name)
-        self.pool = Pool(self.manifest, self.profile, image, self._premises(endpoint))
+        premises = self._premises(endpoint)
+        self.pool = Pool(self.manifest, self.profile, image, premises)
         self._reception.listen()
+        if self.manifest.warm:
+            await image.warm(premises.launch(self.manifest))
         self._tally.restart(around.reactor.seconds())
         if publicity(self.profile, 0, False) is Publicity.PUBLISH:
             await self._offer.make()
@@ -296,9 +299,12 @@ class App:
         assert old is not None and reception is not None
         isolate = self._around.isolate(profile.isolate_type, profile.isolate_args)
         image = await isolate.spool(self.name)
-        new = Pool(manifest, profile, image, self._premises(reception.path))
+        premises = self._premises(reception.path)
+        new = Pool(manifest, profile, image, premises)
         self._others.append(new)
         try:
+            if manifest.warm:
+                await image.warm(premises.launch(manifest))
             await self._boot(new, old)
         except BaseException:
             new.stop()

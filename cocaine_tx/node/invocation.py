@@ -126,6 +126,8 @@ class Invocation:
                 args = args[:1]
             sink.forward(CHUNK, args)
         elif message is CREDIT:
+            # Sent only to peers that know it: to others it would be a breach of the protocol, and end a connection that
+            # many requests share.
             sink.credit(args[0])
         else:
             if message is not ERROR:
@@ -150,7 +152,7 @@ class Invocation:
         assert far is not None
         if channel is self.near:
             self.unwanted = bool(far.receiving)
-            far.fail(reason)
+            far.cancel(reason)
         else:
             # The original's words: the pair of its connection's end, and what that means for the client.
             self.near.fail(
@@ -182,7 +184,7 @@ class Invocation:
     def _stop(self, near: CocaineError, far: CocaineError) -> None:
         """Each peer that still waits gets its error; whatever comes later is dropped."""
         if self.keeper is not None and self.far is not None:
-            self.far.fail(far)
+            self.far.cancel(far)
             self.near.fail(near)
             self._end()
 

@@ -59,6 +59,11 @@ class Premises:
     turn: Turn
     changed: Callable[[], None]
 
+    def launch(self, manifest: Manifest, **own: str) -> Launch:
+        """A worker of that app; ``own`` is what it alone is told on its command line, without the dashes."""
+        arguments = {**self.arguments, **{f"--{name}": value for name, value in own.items()}}
+        return Launch(manifest.slave, arguments, {**manifest.environment, CREDITS_VARIABLE: "1"}, self.endpoint)
+
 
 class Pool:
     """
@@ -241,9 +246,7 @@ class Pool:
         name = str(uuid.uuid4())
         worker = self.workers[name] = Worker(name, self.manifest.name, self.profile, self._clock, self)
         self.tally.spawned += 1
-        arguments = {**self._premises.arguments, "--uuid": name}
-        environment = {**self.manifest.environment, CREDITS_VARIABLE: "1"}
-        worker.start(self.image, Launch(self.manifest.slave, arguments, environment, self._premises.endpoint))
+        worker.start(self.image, self._premises.launch(self.manifest, uuid=name))
 
     def boot(self, count: int) -> Deferred[None]:
         """Start workers now; fires when so many are active, fails with `SpawnFailed` when one has died before."""

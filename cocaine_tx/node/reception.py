@@ -8,7 +8,10 @@ Source: reference ``node-engine.md`` sections 5.1, 5.2; ``observed-runtime.md`` 
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,15 +28,36 @@ from ..rpc.connection import Connection
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from ..wire.headers import Headers
-from ..wire.idl import Message, Slot
+from ..wire.idl import REVOKE_SLOT, Message, Slot
 from ..wire.protocols import CREDITS, WORKER
 from ..wire.session import Channel, serving
 from .workers import Worker
 
 #: Seconds a connection may take to say who it is.
 PATIENCE = 10.0
+#: ``<app>.<pid>``, see `manifest.socket_path`.
+_OURS = re.compile(r".+\.\d+", re.DOTALL)
 #: Connections that have not said yet who they are.
 STRANGERS = 256
+
+
+def sweep(folder: str) -> list[str]:
+    """
+    Remove the sockets that a killed node has left: those named like ours behind which nobody listens. Blocks.
+
+    :return: their paths.
+    """
+    swept = []
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if not _OURS.fullmatch(entry.name) or not stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                continue
+            with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+                probe.setblocking(False)
+                if probe.connect_ex(entry.path) == errno.ECONNREFUSED:
+                    os.unlink(entry.path)
+                    swept.append(entry.path)
+    return swept
 
 
 class Reception(ServerFactory):
@@ -101,7 +125,10 @@ class Reception(ServerFactory):
             channel.abandon()
             connection.close()
         else:
-            worker.credits = credits
+            if credits:
+                # One of ours: it also understands that a request is taken back.
+                channel.session.revocation = REVOKE_SLOT
+            worker.credits = channel.session.credits = credits
             worker.join(connection, channel)
 
     def close(self) -> Deferred[None]:

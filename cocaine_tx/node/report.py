@@ -35,6 +35,8 @@ def overseer(pool: Pool, now: float, flags: Flags) -> dict[str, Any]:
         "profile": _profile(pool, flags),
         # For proxies: whether a request's body may follow its head in parts.
         "http-streaming": pool.manifest.http_streaming,
+        # And that this node knows windows and credits.
+        "credits": True,
         "requests": {
             "accepted": tally.accepted,
             "rejected": tally.rejected,

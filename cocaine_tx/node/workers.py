@@ -169,7 +169,8 @@ class Worker:
             self.life.resigned()
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
-        """The control channel goes with the connection, which tells us itself."""
+        # Told before the connection is, when the worker has closed only its half: nothing may be given to it any more.
+        self.life.disconnected()
 
     def give(self, invocation: Invocation, now: float) -> bool:
         """

@@ -186,7 +186,7 @@ class Call:
             self._pool.leave(self)
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.fail(error)
+            channel.cancel(error)
             channel.abandon()
             upstream = self._upstream
             if upstream is not None and upstream.aside and len(upstream.session) <= 1:

@@ -23,12 +23,14 @@ from zope.interface import implementer
 from cocaine_tx.proxy.access import Entry
 from cocaine_tx.proxy.answer import Answer, Ending
 from cocaine_tx.proxy.door import Door
+from cocaine_tx.proxy.doubt import Doubt
 from cocaine_tx.proxy.exchange import Exchange
 from cocaine_tx.proxy.failure import Failure, error_answer, refused
 from cocaine_tx.proxy.parser import RequestParser
 from cocaine_tx.proxy.request import Body, End, Event, Refused, RequestHead
 from cocaine_tx.proxy.route import Route, Verdict, route
 from cocaine_tx.proxy.terms import Terms
+from cocaine_tx.rpc.connection import tune
 from cocaine_tx.rpc.outlet import Outlet
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
@@ -65,6 +67,7 @@ class HttpConnection(Protocol):
         self._tunnel = False
         self._closing = False  # nothing more is read
         self._gone = False
+        self._doubt: Doubt | None = None
         self._client: str | None = None
         self._routed: tuple[RequestHead, Terms, Route | Verdict] | None = None
         self._holders: set[object] | None = None
@@ -75,17 +78,11 @@ class HttpConnection(Protocol):
 
     def connectionMade(self) -> None:
         door = self.door
-        transport = cast(Any, self.transport)
-        if hasattr(transport, "setTcpNoDelay"):
-            try:
-                transport.setTcpNoDelay(True)
-                transport.setTcpKeepAlive(True)
-            except OSError:
-                pass  # it has gone meanwhile, or is a UNIX socket; it will say so itself
+        tune(self.transport)
         door.connections.add(self)
         door.meters.accepted += 1
         door.meters.active += 1
-        self._outlet = Outlet(transport, self._drained, self._progressed)
+        self._outlet = Outlet(self.transport, self._drained, self._progressed)
         now = door.clock.seconds()
         self._client_due = now + door.terms.head
         self.expect(self._client_due, now)
@@ -189,6 +186,12 @@ class HttpConnection(Protocol):
             cast(Any, self.transport).loseConnection()
         elif self._exchange is None or not self._request_read:
             self._told(self._parser.eof())
+        elif self._outlet is not None:
+            self._doubt = Doubt(self.door.clock, self._outlet.write, self._unanswered)
+
+    def _unanswered(self) -> bool:
+        now = self._exchange
+        return now is not None and not now.answer.begun and now.head.version == b"1.1" and not self._closing
 
     def writeConnectionLost(self) -> None:
         """We have said that we write no more."""
@@ -197,6 +200,8 @@ class HttpConnection(Protocol):
         self._closing = self._gone = True
         if self._watched != inf:
             self.door.deadlines.leave(self, self._bin)
+        if self._doubt is not None:
+            self._doubt.settle()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.deserted()
@@ -376,11 +381,11 @@ class HttpConnection(Protocol):
         half = getattr(transport, "loseWriteConnection", None)
         if half is None or self.half_closed:
             transport.loseConnection()
-            return
-        half()
-        now = self.door.clock.seconds()
-        self._client_due = now + LINGER
-        self.expect(self._client_due, now)
+        else:
+            half()
+            now = self.door.clock.seconds()
+            self._client_due = now + LINGER
+            self.expect(self._client_due, now)
 
     def _stop_reading_requests(self) -> None:
         self._flush()
@@ -392,5 +397,4 @@ class HttpConnection(Protocol):
     def abort(self) -> None:
         """End the connection now, with a reset."""
         self._closing = True
-        transport = cast(Any, self.transport)
-        getattr(transport, "abortConnection", transport.loseConnection)()
+        cast(Any, self.transport).abortConnection()

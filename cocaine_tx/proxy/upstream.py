@@ -61,6 +61,7 @@ class Upstream:
         self.remote = remote
         self.connection: Connection = remote.connection
         self.session = remote.connection.session
+        self.session.credits = windows
         self.expires = expires
         self.streams = streams
         self.windows = windows

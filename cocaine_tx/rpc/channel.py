@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from ..errors import CocaineError, InvalidArguments, LocalProtocolError
 from ..wire.headers import Headers
-from ..wire.idl import CHUNK, VALUE, Message, Slot
+from ..wire.idl import CHUNK, CREDIT, VALUE, Message, Slot
 from ..wire.session import Channel, error_of
 
 
@@ -24,18 +24,22 @@ class Reply:
 
     :ivar answer: fires with the tuple of the answer's arguments, or fails with the error answered.
         Cancelling it drops whatever comes later.
+    :ivar channel: the call's, once it is open; set by whoever opened it.
     """
 
-    __slots__ = ("answer",)
+    __slots__ = ("answer", "channel")
 
     def __init__(self) -> None:
         self.answer: Deferred[tuple[Any, ...]] = Deferred(self._cancelled)
+        self.channel: Channel | None = None
 
     def _cancelled(self, _: Deferred[tuple[Any, ...]]) -> None:
-        """Nothing to undo: the call cannot be taken back, its answer finds nobody."""
+        """The call cannot be taken back; its answer finds nobody."""
+        if self.channel is not None:
+            self.channel.abandon()
 
     def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
-        if self.answer.called:
+        if self.answer.called or message is CREDIT:
             return
         if message is VALUE or message.name in ("value", "write", "close"):
             self.answer.callback(args)
@@ -73,6 +77,8 @@ class Stream:
         self._reader: Deferred[tuple[Any, ...] | None] | None = None
 
     def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
+        if self._ended:
+            return
         self.channel = channel
         self.headers = headers
         if message is CHUNK or message.name == "write":
@@ -86,7 +92,7 @@ class Stream:
                 channel.session.connection.hold(self)
         elif message.name == "error":
             self._finish(error_of(args))
-        else:
+        elif message is not CREDIT:
             self._finish(None)
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
@@ -97,6 +103,9 @@ class Stream:
             return
         self._ended = True
         self._end = error
+        if self.channel is not None:
+            # Nothing more comes here: whoever reads slowly delays nobody else any longer.
+            self.channel.session.connection.release(self)
         if self._reader is not None:
             reader, self._reader = self._reader, None
             if error is None:

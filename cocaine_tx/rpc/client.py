@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -22,7 +23,7 @@ from ..errors import ConnectionGone, LocalProtocolError, RemoteProtocolError
 from ..interfaces import Endpoint, ServiceInfo
 from ..wire.frames import Limits
 from ..wire.headers import Headers, timeout_header
-from ..wire.idl import Protocol, parse_protocol
+from ..wire.idl import PING_SLOT, Protocol, parse_protocol
 from ..wire.protocols import LOCATOR
 from ..wire.session import NOBODY, Channel, Receiver, dialing
 from .channel import Reply, Stream
@@ -49,19 +50,18 @@ class Remote:
         self.connection = connection
         self.protocol = protocol
         self._clock = clock
+        connection.session.revocation = protocol.named("revoke")
 
     def open(self, method: str, *args: Any, receiver: Receiver = NOBODY, headers: Headers = ()) -> Channel:
         """
         Call a method and keep the channel.
 
         :raises LocalProtocolError: the service has no such method, or an argument cannot be sent.
-        :raises ConnectionGone: the connection has ended.
+        :raises ConnectionGone: the connection has ended or is ending.
         """
         slot = self.protocol.named(method)
         if slot is None:
             raise LocalProtocolError(f"service {self.protocol.name} has no method {method!r}")
-        if self.connection.over:
-            raise ConnectionGone()
         return self.connection.session.open(slot, args, receiver, headers)
 
     def call(
@@ -81,11 +81,29 @@ class Remote:
         except (LocalProtocolError, ConnectionGone) as problem:
             reply.answer.errback(problem)
             return reply.answer
+        reply.channel = channel
         if not channel.receiving:
             reply.answer.callback(())
         elif timeout is not None:
             reply.answer.addTimeout(timeout, self._clock)
         return reply.answer
+
+    def ping(self, timeout: float) -> Deferred[None]:
+        """
+        Ask the peer for a sign of life; runtimes before 0.12.13 do not know the message and hang up.
+
+        :param timeout: seconds until the Deferred fails with Twisted's ``TimeoutError``. The connection is left as it
+            is: whether a silent peer is to be dropped is the caller's decision (see `Connection.held`).
+        :return: fires when the answer has come; fails with `ConnectionGone` when the connection ends.
+        """
+        reply = Reply()
+        alive: Deferred[None] = reply.answer.addCallback(lambda _: None)
+        try:
+            reply.channel = self.connection.session.open(PING_SLOT, (), reply)
+        except ConnectionGone as problem:
+            reply.answer.errback(problem)
+            return alive
+        return alive.addTimeout(timeout, self._clock)
 
     def stream(self, method: str, *args: Any, headers: Headers = ()) -> tuple[Channel, Stream]:
         """Call a method that answers by a stream: the channel to send on, and the stream to read."""
@@ -143,8 +161,9 @@ class Dialer:
         for address in addresses:
             try:
                 connection = await self.dial(endpoint_to(self.reactor, address))
-            except CancelledError:
-                raise
+            except (CancelledError, ConnectingCancelledError) as given_up:
+                # Twisted's endpoints have their own word for it.
+                raise CancelledError from given_up
             except Exception as error:
                 problem = error
                 continue
@@ -196,8 +215,10 @@ def service_info(args: tuple[Any, ...]) -> ServiceInfo:
     try:
         endpoints, version, graph = args[:3]
         places = tuple((host.decode("ascii"), int(port)) for host, port in (place[:2] for place in endpoints))
+        if not all(0 < port < 65536 for _, port in places):
+            raise ValueError("no such port")
         return ServiceInfo(places, int(version), graph)
-    except (ValueError, TypeError, AttributeError) as problem:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as problem:
         raise RemoteProtocolError("a locator's answer has not the shape of a service") from problem
 
 
@@ -250,13 +271,19 @@ class ServiceClient:
         self._remote = remote
         self._attempt = None
         for waiting in self._answered():
-            waiting.callback(remote)
+            # One of them may have cancelled another meanwhile.
+            if not waiting.called:
+                waiting.callback(remote)
 
     def _failed(self, failure: Failure) -> None:
-        self._failures += 1
         self._attempt = None
+        if failure.check(CancelledError):  # type: ignore[no-untyped-call]
+            failure = Failure(ConnectionGone(f"the client of {self.name} was closed"))  # type: ignore[no-untyped-call]
+        else:
+            self._failures += 1
         for waiting in self._answered():
-            waiting.errback(failure)
+            if not waiting.called:
+                waiting.errback(failure)
 
     def _answered(self) -> list[Deferred[Remote]]:
         waiting, self._waiting = self._waiting, []

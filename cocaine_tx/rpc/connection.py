@@ -88,7 +88,7 @@ class Connection(Protocol):
     # -- reading
 
     def connectionMade(self) -> None:
-        _set_options(self.transport)
+        tune(self.transport)
         self._outlet = self.outlet(self.transport, self._drained, self._progressed)
         self._flush()
 
@@ -146,8 +146,9 @@ class Connection(Protocol):
     def sever(self, reason: CocaineError) -> None:
         """End the connection now by our own decision; every open channel is told this reason at once."""
         if not self.gone:
-            self.abort()
+            # First, since a transport may tell of its end at once, and then with a reason of its own.
             self._end(reason)
+            self._drop()
 
     def _end(self, error: CocaineError) -> None:
         self.gone = True
@@ -180,8 +181,10 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """End the connection now; what waits to be sent is lost."""
-        if self.gone:
-            return
+        if not self.gone:
+            self._drop()
+
+    def _drop(self) -> None:
         self._stop_talking()
         transport = cast(Any, self.transport)
         getattr(transport, "abortConnection", transport.loseConnection)()
@@ -274,7 +277,7 @@ class Connection(Protocol):
         return bool(self._holders)
 
 
-def _set_options(transport: Any) -> None:
+def tune(transport: Any) -> None:
     """No delay, and a silently cut peer noticed within half a minute (reference ``node-engine.md`` lesson 37)."""
     if not hasattr(transport, "setTcpNoDelay"):
         return

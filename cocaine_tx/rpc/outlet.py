@@ -54,6 +54,9 @@ class Outlet:
     def write(self, data: bytes) -> None:
         """Send it, in order; never blocks, never raises."""
         if self._pulling:
+            if not data:
+                # A transport that is given nothing does not ask again.
+                return
             self._queue.append(data)
             self.pending += len(data)
             return

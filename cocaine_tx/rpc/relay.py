@@ -2,7 +2,8 @@
 Two channels of the same stream protocol joined, both ways, pressure included.
 
 After the join nobody else is in the data path. Payloads are passed on unread; only their type is looked at, since a
-malformed chunk of one peer must not become our own fault towards the other.
+malformed message of one peer must not become our own fault towards the other. What a peer says beyond a message's own
+arguments is dropped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from ..errors import CocaineError, InvalidArguments
 from ..wire.headers import Headers
-from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
+from ..wire.idl import CHOKE, CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, is_error
 
 
@@ -57,14 +58,17 @@ class Relay:
             if not args or args[0].__class__ is not bytes:
                 self._malformed(channel)
                 return
-            sink.forward(CHUNK, args)
+            sink.forward(CHUNK, args if len(args) == 1 else args[:1])
         elif message is CREDIT:
             sink.credit(args[0])
         else:
-            if message is ERROR and not is_error(args):
-                self._malformed(channel)
-                return
-            sink.forward(message, args)  # type: ignore[arg-type]
+            if message is ERROR:
+                if not is_error(args):
+                    self._malformed(channel)
+                    return
+                sink.forward(ERROR, (args[0][:2], *args[1:2]))
+            else:
+                sink.forward(CHOKE, ())
             if not near.receiving and not self.far.receiving:
                 self._end()
         if sink.session.congested:
@@ -73,7 +77,7 @@ class Relay:
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self.near:
             self.deserted = True
-            self.far.fail(reason)
+            self.far.cancel(reason)
         else:
             self.near.fail(self._lost(reason))
         self._end()
@@ -81,7 +85,7 @@ class Relay:
     def stop(self, near: CocaineError, far: CocaineError) -> None:
         """Cut it: each peer that still waits gets its error, whatever comes later is dropped."""
         if self._finished is not None:
-            self.far.fail(far)
+            self.far.cancel(far)
             self.near.fail(near)
             self._end()
 

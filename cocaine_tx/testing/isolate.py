@@ -76,14 +76,21 @@ class MemoryImage:
     A version of an app.
 
     :ivar processes: what was spawned from it, oldest first.
+    :ivar warmed: what it was told to get ready for.
     :ivar discarded: the isolate's user has no use for it any more.
     """
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, warming: Callable[[Launch], Deferred[None]] = lambda launch: succeed(None)) -> None:
         self.app = app
         self.processes: list[MemoryProcess] = []
+        self.warmed: list[Launch] = []
         self.discarded = False
+        self._warming = warming
         self._waiting: list[Deferred[None]] = []
+
+    def warm(self, launch: Launch) -> Deferred[None]:
+        self.warmed.append(launch)
+        return self._warming(launch)
 
     def spawn(self, launch: Launch, output: Callable[[bytes], None]) -> MemoryProcess:
         process = MemoryProcess(1000 + len(self.processes), launch, output, self._gone)
@@ -110,14 +117,20 @@ class MemoryIsolate:
     Spools at once, or as the test says.
 
     :param spooling: called with the app's name for each spool, which waits for its answer and fails as it fails.
+    :param warming: the same for each image that is to get ready.
     :ivar images: all that was spooled, oldest first.
     :ivar sweeps: how often it was swept.
     """
 
-    def __init__(self, spooling: Callable[[str], Deferred[Any]] = lambda app: succeed(None)) -> None:
+    def __init__(
+        self,
+        spooling: Callable[[str], Deferred[Any]] = lambda app: succeed(None),
+        warming: Callable[[Launch], Deferred[None]] = lambda launch: succeed(None),
+    ) -> None:
         self.images: list[MemoryImage] = []
         self.sweeps = 0
         self._spooling = spooling
+        self._warming = warming
 
     @property
     def processes(self) -> list[MemoryProcess]:
@@ -133,7 +146,7 @@ class MemoryIsolate:
 
     async def _spool(self, app: str) -> IImage:
         await self._spooling(app)
-        image = MemoryImage(app)
+        image = MemoryImage(app, self._warming)
         self.images.append(image)
         return image
 
@@ -251,6 +264,21 @@ def isolate_contract(make: Callable[[TestCase], IsolateBench]) -> type[TestCase]
             self.assertEqual(await process.exited, Exit(code=127))
             self.assertTrue(b"".join(output))
             process.kill()
+            await image.discard()
+
+        async def test_warm(self) -> None:
+            """Getting ready comes to its end, twice too, whatever the program is, and workers start as ever."""
+            image = await self.isolate.spool("app")
+            launch, output = self.bench.launch(), list[bytes]()
+            await image.warm(self.bench.broken())
+            await image.warm(self.bench.broken())
+            process = image.spawn(launch, output.append)
+            self.bench.begins(process)
+            await process.started
+            self.bench.says(process, launch, "hello")
+            await self.until(lambda: b"".join(output) == b"hello\n")
+            self.bench.ends(process, launch, 3)
+            self.assertEqual(await process.exited, Exit(code=3))
             await image.discard()
 
         async def test_missing_app(self) -> None:

@@ -144,7 +144,6 @@ class WorkerStage:
         self.shift = Shift(self.clock, config, worker.bindings(threads.start), self._end)
         link: Any = self.shift.link
         link.makeConnection(self.transport)
-        self.shift.connected()
         self.settle()
 
     def _end(self) -> None:

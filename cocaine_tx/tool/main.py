@@ -6,6 +6,7 @@ The only place of the tool that knows the reactor, the process's streams and its
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -79,6 +80,9 @@ def main(words: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Carry out a command line in this process; the exit code."""
     args = parse(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names and workers' output may hold what this terminal cannot show; that must not fail a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     console = Console(
         sys.stdout, sys.stderr, json=args.json, quiet=args.quiet, verbosity=args.verbose,
         colours="NO_COLOR" not in os.environ,

@@ -56,7 +56,7 @@ def read(files: Sequence[str] = FILES) -> dict[str, Any]:
         try:
             with open(path, encoding="utf-8") as file:
                 content = yaml.safe_load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
             raise Refused(f"{path}: cannot be read: {' '.join(str(problem).split())}") from problem

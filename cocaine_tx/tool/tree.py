@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import __version__
-from . import app, crashlog, group, info, locator, metrics, profile, runlist, upload
+from . import app, auth, crashlog, filters, group, info, locator, metrics, profile, runlist, upload, vicodyn
 from .command import Command, Job
 from .console import Result, Text
 
@@ -16,7 +16,7 @@ async def version(job: Job) -> Result:
 COMMANDS: tuple[Command, ...] = (
     Command(("version",), "Show the version of this tool.", version),
     *locator.COMMANDS, *info.COMMANDS, *metrics.COMMANDS, *app.COMMANDS, *upload.COMMANDS, *profile.COMMANDS,
-    *runlist.COMMANDS, *group.COMMANDS, *crashlog.COMMANDS,
+    *runlist.COMMANDS, *group.COMMANDS, *crashlog.COMMANDS, *filters.COMMANDS, *auth.COMMANDS, *vicodyn.COMMANDS,
 )  # fmt: skip
 
 #: What the words above the leaves stand for.
@@ -26,4 +26,7 @@ NOUNS: dict[tuple[str, ...], str] = {
     ("runlist",): "Runlists: which apps a node starts at boot.",
     ("group",): "Routing groups: one name for several apps by weight.",
     ("crashlog",): "Crash logs: what workers printed before they died.",
+    ("logging",): "Filters of a logging service that has them.",
+    ("auth",): "Authorization groups: services that share a token (experimental).",
+    ("vicodyn",): "What a gateway of that kind says about itself.",
 }

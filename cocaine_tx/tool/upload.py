@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConnectionGone
+from ..wire.frames import Limits
 from .command import Command, Job, name_of, option
 from .console import Done, Result
 from .documents import encode, load, mapping
@@ -24,6 +25,8 @@ from .storage import Storage
 #: Seconds an upload waits for each answer at the least.
 PATIENCE = 120.0
 _TAGS = ("app",)
+#: Bytes that fit into the largest frame of a storage service with its limits as they come.
+_LARGEST = Limits().frame - 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ async def upload(job: Job) -> Result:
     made: Upload = await job.workplace.aside(_gather, args)
     if "slave" not in made.manifest:
         job.console.warn(f'the manifest of "{made.app}" has no "slave": the app will not start')
+    if made.code is not None and len(made.code) > _LARGEST:
+        job.console.warn(f"the package has {len(made.code)} bytes; storage takes {_LARGEST} unless configured for more")
     await _store(job, made)
     size = f" ({len(made.code)} bytes)" if made.code is not None else ""
     return Done(

@@ -111,6 +111,18 @@ class Channel:
         elif self.sending:
             self.send("error", error.pair, error.reason)
 
+    def cancel(self, error: CocaineError) -> None:
+        """
+        Want nothing more of a call of ours, and say so as far as the protocol lets us.
+
+        A request that is still being sent ends with the error. One that is complete is revoked, if the peer knows how
+        (runtimes of 0.12.3 and workers of others do not); otherwise it is left alone.
+        """
+        if self.sending:
+            self.fail(error)
+        elif self.receiving:
+            self.session.revoke(self, error)
+
     def send(self, name: str, *args: Any) -> None:
         """
         Any message by its name in the graph.
@@ -136,7 +148,7 @@ class Channel:
 
     def credit(self, size: int) -> None:
         """Let so many more bytes be on their way to us; only to peers that have agreed on it."""
-        if self.sending or self.receiving:
+        if self.session.credits and (self.sending or self.receiving):
             self.session.emit(self.number, CREDIT.id, (size,), self.tail)
 
     def _finish(self, message: Message, args: tuple[Any, ...]) -> None:

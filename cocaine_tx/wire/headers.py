@@ -29,6 +29,8 @@ AUTHORIZATION = b"authorization"
 #: Ours: bytes of the answer that may be on their way before the caller grants more; 8 bytes, little-endian. Only sent
 #: to peers that have said that they know `idl.CREDIT`.
 WINDOW = b"x-cocaine-window"
+#: Key of our announcements' extra map: this node knows windows and credits.
+KNOWS_CREDITS = "x-cocaine-credits"
 LOCATOR_EXTRA = b"x-cocaine-locator-extra"
 
 _ZERO = bytes(8)

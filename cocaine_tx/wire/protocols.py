@@ -79,6 +79,9 @@ HANDSHAKE = WORKER.slots[0]
 #: Key of that map: the worker knows `idl.CREDIT`. And the variable by which a node tells its workers that it does.
 CREDITS = "credits"
 CREDITS_VARIABLE = "COCAINE_TX_CREDITS"
+#: The variable that tells a worker's program that it is to be a template (`cocaine_tx.wire.template`), and by which
+#: descriptor it talks to its node.
+TEMPLATE_VARIABLE = "COCAINE_TX_TEMPLATE"
 
 #: What a node opens at its worker: an event and the request stream, answered by a stream.
 EVENTS = protocol("events", 1, (Slot(0, "invoke", STREAMING, STREAMING, (RAW,)),))
@@ -90,5 +93,5 @@ BY_NAME = {made.name: made for made in (LOCATOR, LOGGING, STORAGE, NODE, APP)}
 __all__ = [
     "APP", "BY_NAME", "CONTROL", "CREDITS", "CREDITS_VARIABLE", "EVENTS", "HANDSHAKE", "HEARTBEAT", "INVOKE",
     "LOCATOR", "LOGGING", "METRICS",
-    "NODE", "STORAGE", "TERMINATE", "UNICORN", "WORKER",
+    "NODE", "STORAGE", "TEMPLATE_VARIABLE", "TERMINATE", "UNICORN", "WORKER",
 ]  # fmt: skip

@@ -60,12 +60,15 @@ class Session:
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
     :ivar ended: nothing can be opened any more; set by the connection that closes.
+    :ivar credits: credits are sent: a server's only answer a window that its client gave; a client's need a peer that
+        is known to understand them.
+    :ivar revocation: the peer's word for taking a call back, if it has one.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
         "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_opening", "_out", "_root", "_strangers",
-        "_tail", "broken", "congested", "connection", "ended", "wake",
+        "_tail", "broken", "congested", "connection", "credits", "ended", "revocation", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +95,8 @@ class Session:
         self.broken: RemoteProtocolError | None = None
         self.congested = False
         self.ended = False
+        self.credits = strangers is Strangers.REVOKED
+        self.revocation: Slot | None = None
         self.connection: Any = None
 
     def __len__(self) -> int:
@@ -109,12 +114,15 @@ class Session:
             for frame in self._decoder.feed(data):
                 if frame.__class__ is not tuple or len(frame) < 3:
                     raise RemoteProtocolError("a frame is not an array of at least three elements")
-                number, kind, args = frame[:3]
+                if len(frame) == 4:
+                    number, kind, args, entries = frame
+                else:
+                    number, kind, args = frame[:3]
+                    entries = frame[3] if len(frame) > 3 else None
                 if number.__class__ is not int or kind.__class__ is not int or args.__class__ is not tuple:
                     raise RemoteProtocolError("a frame is not [channel, type, args]")
                 headers: Headers = ()
-                if len(frame) > 3 and frame[3] is not None:
-                    entries = frame[3]
+                if entries is not None:
                     if entries.__class__ is not tuple:
                         raise RemoteProtocolError("a frame's headers are not an array")
                     if entries and entries != UNTRACED:
@@ -228,6 +236,11 @@ class Session:
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return channel
+
+    def revoke(self, channel: Channel, error: CocaineError) -> None:
+        """Take a call of ours back; nothing, where the peer has no word for it. Channels call this."""
+        if self.revocation is not None and not self.ended:
+            self.open(self.revocation, (channel.number, error.pair), NOBODY)
 
     def _ends(self, headers: Headers) -> tuple[bytes, bytes]:
         """The ends of a channel's first frame and of its later ones."""

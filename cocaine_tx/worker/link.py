@@ -79,6 +79,7 @@ class Link(Connection):
     """
     The connection of one worker.
 
+    :ivar made: called when the socket is there, before anything is read from it.
     :ivar begin: starts the handlers of the events that a read brought.
     """
 
@@ -86,11 +87,17 @@ class Link(Connection):
 
     def __init__(self, session: Session, turn: Turn, clock: IReactorTime) -> None:
         super().__init__(session, turn, clock)
+        self.made: Callable[[], None] = _nothing
         self.begin: Callable[[], None] = _nothing
         self._reading = False
         self._unsent = 0
         self._flushed = 0.0
         self._roomless: list[Deferred[None]] = []
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.made()
+        self._flush()
 
     def dataReceived(self, data: bytes) -> None:
         self._reading = True
@@ -162,7 +169,7 @@ class Link(Connection):
 
 
 def _nothing() -> None:
-    """No handlers yet."""
+    """Nobody has asked to be told."""
 
 
 def _ready(handle: Any, event: int, milliseconds: int) -> bool:

@@ -30,7 +30,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from ..errors import CocaineError, InvocationTimeout, LocalProtocolError
-from ..interfaces import Endpoint, ServiceInfo
 from ..rpc.channel import Stream
 from ..rpc.client import Dialer, Remote, ServiceClient, resolve
 from ..rpc.turn import Turn
@@ -42,6 +41,8 @@ from .request import Request
 from .waiting import READY, native
 from .web import HttpRequest
 
+#: A numeric address without brackets, and a port.
+Endpoint = tuple[str, int]
 #: Seconds a call may take unless told otherwise.
 TIMEOUT = 30.0
 #: Bytes written to a stream before its writer has to wait.
@@ -238,9 +239,9 @@ class Locator:
         self._locators = locators
         self._reactor = reactor
 
-    def resolve(self, name: str, seed: str | None = None) -> Awaitable[ServiceInfo]:
+    def resolve(self, name: str, seed: str | None = None) -> Awaitable[Any]:
         """
-        Where a service is. Fails with `ServiceNotFound` or `ConnectionGone`.
+        Where a service is: a `cocaine_tx.interfaces.ServiceInfo`. Fails with `ServiceNotFound` or `ConnectionGone`.
 
         :param seed: picks the same instance for the same seed, when the name is a routing group's.
         """
@@ -254,7 +255,7 @@ class Locator:
         places = locators_of(sys.argv) if self._locators is None else self._locators
         return await dialer_on(self._reactor).locator(places)
 
-    async def _resolved(self, name: str, seed: str | None) -> ServiceInfo:
+    async def _resolved(self, name: str, seed: str | None) -> Any:
         remote = await self._remote()
         try:
             return await resolve(remote, name, seed)

@@ -64,7 +64,9 @@ class Shift(Deeds):
         self._control: Channel | None = None
         self.intake = Intake(bindings, clock, config.buffer, config.credits)
         session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, Limits())
+        session.credits = config.credits
         self.link = Link(session, Turn(clock), clock)
+        self.link.made = self._connected
         self.link.begin = self.intake.begin
         self.link.lost = self._lost
         self.intake.between = self.link.pause_between_handlers
@@ -72,7 +74,7 @@ class Shift(Deeds):
         self._stand_in = StandIn(self._pulse, lambda: self.link.slip_in(HEARTBEAT_FRAME))
         self._life = begin_life(self)
 
-    def connected(self) -> None:
+    def _connected(self) -> None:
         """The socket is there: say who we are, and that we live."""
         said = (self._config.uuid, {CREDITS: True}) if self._config.credits else (self._config.uuid,)
         self._control = self.link.session.open(HANDSHAKE, said, self)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
+from ..wire.protocols import TEMPLATE_VARIABLE
 from .config import WorkerConfig
 from .invocation import Adapter, Binding, Start
 from .running import Handler, Kind, kind_of, known_kind, run_asyncio, run_coroutine, run_deferred
@@ -100,14 +101,20 @@ class Worker:
         """
         Serve until the node, or a signal, ends it. Then return; the process should come to its end.
 
+        For a warm app the node runs the program once, up to here, and this returns in each worker forked from it.
+
         :param handlers: more handlers by event.
         :param argv: a command line instead of the process's own.
         :raises SystemExit: with status 1 and a line on stderr, when there is no node to serve.
         """
         for event, handler in (handlers or {}).items():
             self.on(event, handler)
-        argv = sys.argv if argv is None else argv
         try:
+            if TEMPLATE_VARIABLE in os.environ and argv is None:
+                from .template import become_template
+
+                become_template(self.kinds)
+            argv = sys.argv if argv is None else argv
             if self.config is None:
                 self.config = WorkerConfig.from_argv(argv, os.environ if env is None else env)
             problem = serve(self, self.config)
@@ -147,7 +154,6 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
         noisy = False
 
         def buildProtocol(self, addr: Any) -> Any:
-            reactor.callLater(0, shift.connected)
             return shift.link
 
         def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:

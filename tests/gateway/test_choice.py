@@ -78,9 +78,20 @@ class Choosing(SynchronousTestCase):
         for _ in range(RULES.eject_after):
             node.failed(120.0, RULES)
         self.assertEqual(node.until, 140.0)
-        node.succeeded()
+        node.succeeded(140.0)
         for _ in range(RULES.eject_after - 1):
             self.assertFalse(node.failed(150.0, RULES))
+
+    def test_quiet(self):
+        """A node that has requests and says nothing is avoided, unless all are like that."""
+        node, other = nodes = self.nodes(0, 0)
+        node.took(10.0)
+        self.assertGreater(self.shares(nodes, 10.5)[0], 0.1)
+        self.assertEqual(self.shares(nodes, 11.5), [0, 1])
+        other.took(10.0)
+        self.assertGreater(self.shares(nodes, 11.5)[0], 0.9)
+        node.succeeded(11.5)
+        self.assertGreater(self.shares(nodes, 11.6)[0], 0.9)
 
     def test_all_ejected(self):
         """When all are out, the least laden gets the request after all."""

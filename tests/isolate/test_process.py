@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 import cocaine_tx
 from cocaine_tx.errors import ArchiveError, InvalidArgument, NotFound, SpawnFailed, SpoolError
 from cocaine_tx.interfaces import Exit, Launch
-from cocaine_tx.isolate import child as child_module
+from cocaine_tx.isolate import body as body_module
 from cocaine_tx.isolate import versions
 from cocaine_tx.isolate.process import ProcessIsolate
 from cocaine_tx.storage.memory import MemoryStorage
@@ -241,7 +241,7 @@ class ProgramTests(TestCase):
 
     async def test_without_pidfd(self):
         """On a system without pidfds a process's end is seen all the same."""
-        self.patch(child_module.os, "pidfd_open", lambda pid: exec("raise OSError(38, 'no')"))
+        self.patch(body_module.os, "pidfd_open", lambda pid: exec("raise OSError(38, 'no')"))
         self.assertEqual((await self.bench.run("echo x; exit 8")), (Exit(code=8), "x\n"))
 
     async def test_without_setpriv(self):
@@ -254,8 +254,7 @@ class ProgramTests(TestCase):
         image = await self.bench.isolate.spool("app")
         process = image.spawn(self.bench.launch(), lambda data: None)
         await process.started
-        for reader in process._readers:
-            verifyObject(IReadDescriptor, reader)
+        verifyObject(IReadDescriptor, process._pipe)
         process.kill()
         await process.exited
         await image.discard()

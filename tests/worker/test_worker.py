@@ -3,6 +3,8 @@ from inspect import isfunction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import (
@@ -21,6 +23,7 @@ from cocaine_tx.errors import (
 from cocaine_tx.testing.worker import WorkerStage
 from cocaine_tx.wire.headers import Trace, timeout_header
 from cocaine_tx.worker import Worker, WorkerConfig
+from cocaine_tx.worker.shift import Shift
 
 
 class StageCase(SynchronousTestCase):
@@ -497,6 +500,14 @@ class LifeTests(StageCase):
         """The worker says who it is, and that it lives, at once."""
         stage = self.stage()
         self.assertEqual((stage.node.uuid, stage.node.heartbeats), (b"U1", 1))
+
+    def test_node_in_a_hurry(self):
+        """The handshake is the first thing on the wire and has channel 1, whatever the node says meanwhile."""
+        shift = Shift(Clock(), WorkerConfig("/nowhere", "U1"), {}, lambda: None)
+        transport = StringTransport()
+        shift.link.makeConnection(transport)
+        self.assertEqual(transport.value()[:3], b"\x94\x01\x00")
+        shift.link.connectionLost()
 
     def test_heartbeats(self):
         """It goes on living while the node answers."""

@@ -1,0 +1,191 @@
+"""From a slot to the code that answers."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from cocaine_tx.errors import InvalidArguments, NotFound, QueueFull
+from cocaine_tx.rpc.dispatch import Dispatch, Hospitality, ServiceFactory
+from cocaine_tx.rpc.turn import Turn
+from cocaine_tx.testing.pair import ConnectionPair, Recorder
+from cocaine_tx.wire.frames import Packed
+from cocaine_tx.wire.protocols import APP, STORAGE
+from cocaine_tx.wire.session import dialing, serving
+
+
+class CallTests(SynchronousTestCase):
+    """A handler of a call answers with a tuple, a Deferred or a coroutine, or raises."""
+
+    def ask(self, call, *, slot: str = "read", args=(b"c", b"k")) -> list:
+        """What a client hears when this is the handler."""
+        self.client = Recorder()
+        dispatch = Dispatch(STORAGE, {"read": call})
+        self.pair = ConnectionPair(dialing(), serving(STORAGE, dispatch))
+        self.pair.near.session.open(STORAGE.named(slot), args, self.client)
+        self.pair.pump()
+        return [(name, *args) for _, name, args in self.client.told]
+
+    def test_answers(self) -> None:
+        """The same answer, however it is given."""
+        waiting: Deferred = Deferred()
+
+        async def coroutine(headers, collection, key):
+            return (await waiting,)
+
+        async def at_once(headers, collection, key):
+            return (collection, key)
+
+        self.assertEqual(self.ask(lambda headers, collection, key: (collection, key)), [("value", b"c", b"k")])
+        self.assertEqual(self.ask(at_once), [("value", b"c", b"k")])
+        self.assertEqual(self.ask(lambda *_: Packed((b"c", b"k"))), [("value", b"c", b"k")])
+        self.assertEqual(self.ask(coroutine), [])
+        waiting.callback(b"late")
+        self.pair.pump()
+        self.assertEqual(self.client.told, [(1, "value", (b"late",))])
+        self.assertEqual(len(self.pair.far.session), 0)
+
+    def test_foreseen_errors(self) -> None:
+        """An error that a user is to be told about is told with its numbers and words, and not logged."""
+
+        def at_once(headers, collection, key):
+            raise NotFound("gone")
+
+        async def coroutine(headers, collection, key):
+            raise NotFound("gone")
+
+        def failing(headers, collection, key):
+            answer: Deferred = Deferred()
+            answer.errback(NotFound("gone"))
+            return answer
+
+        for call in (at_once, coroutine, failing):
+            self.assertEqual(self.ask(call), [("error", (12, 2), b"gone")])
+
+    def test_unforeseen_errors(self) -> None:
+        """Any other exception is logged here and told to the client; the connection stays."""
+
+        def at_once(headers, collection, key):
+            raise ZeroDivisionError("oops")
+
+        async def coroutine(headers, collection, key):
+            raise ZeroDivisionError("oops")
+
+        for call in (at_once, coroutine):
+            self.assertEqual([told[:2] for told in self.ask(call)], [("error", (7, 7))])
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.assertFalse(self.pair.far.gone)
+
+    def test_answer_that_cannot_be_sent(self) -> None:
+        """An answer without a wire form is our fault: logged, and an error to the client."""
+
+        async def coroutine(headers, collection, key):
+            return (object(),)
+
+        for call in (lambda *_: (object(),), coroutine):
+            self.assertEqual([told[:2] for told in self.ask(call)], [("error", (7, 7))])
+            self.assertEqual(len(self.flushLoggedErrors()), 1)
+
+    def test_malformed_arguments(self) -> None:
+        """A handler that finds its arguments malformed ends the connection, as the original does."""
+
+        def call(headers, collection, key):
+            raise InvalidArguments()
+
+        self.assertEqual(self.ask(call), [("lost", 5, 2)])
+        self.assertTrue(self.pair.far.gone)
+
+    def test_not_bound(self) -> None:
+        """What a service declares and does not do ends the connection."""
+        self.assertEqual(self.ask(lambda *_: (), slot="remove"), [("lost", 5, 2)])
+
+    def test_client_gone(self) -> None:
+        """A call goes on when its client has gone; its answer, or its error, is dropped."""
+        for end in (lambda waiting: waiting.callback((b"x",)), lambda waiting: waiting.errback(NotFound())):
+            waiting: Deferred = Deferred()
+            self.ask(lambda *_, waiting=waiting: waiting)
+            self.pair.cut()
+            end(waiting)
+            self.pair.pump()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_headers(self) -> None:
+        """A handler gets the request's headers."""
+        got: list = []
+        dispatch = Dispatch(STORAGE, {"read": lambda headers, *_: got.append(headers) or ()})
+        pair = ConnectionPair(dialing(), serving(STORAGE, dispatch))
+        pair.near.session.open(STORAGE.slots[0], (b"c", b"k"), Recorder(), ((b"authorization", b"x"),))
+        pair.pump()
+        self.assertEqual(got, [((b"authorization", b"x"),)])
+
+    def test_unknown_name(self) -> None:
+        """Binding a method that the protocol does not have is found out at start."""
+        self.assertRaises(KeyError, Dispatch, STORAGE, {"reed": lambda: ()})
+
+
+class StreamTests(SynchronousTestCase):
+    """A handler of a stream gets the channel."""
+
+    def ask(self, stream) -> list:
+        self.client = Recorder()
+        self.pair = ConnectionPair(dialing(), serving(APP, Dispatch(APP, {}, {"enqueue": stream})))
+        self.channel = self.pair.near.session.open(APP.slots[0], (b"ping",), self.client)
+        self.pair.pump()
+        return [(name, *args) for _, name, args in self.client.told]
+
+    def test_stream(self) -> None:
+        """It answers when it likes, and hears what the client says once it has set a receiver."""
+        heard = Recorder()
+
+        def stream(channel, headers, event):
+            channel.receiver = heard
+            channel.chunk(event)
+
+        self.assertEqual(self.ask(stream), [("write", b"ping")])
+        self.channel.chunk(b"x")
+        self.pair.pump()
+        self.assertEqual(heard.told, [(1, "write", (b"x",))])
+
+    def test_refused(self) -> None:
+        """A stream refused at its opening is answered by the error; what the client still sends is dropped."""
+
+        def stream(channel, headers, event):
+            raise QueueFull()
+
+        self.assertEqual(self.ask(stream), [("error", (0x52FF, 1), b"queue is full")])
+        self.channel.chunk(b"x")
+        self.channel.choke()
+        self.pair.pump()
+        self.assertEqual((self.pair.far.gone, len(self.pair.far.session)), (False, 0))
+
+    def test_failing(self) -> None:
+        """A fault of ours at the opening is an error to the client too."""
+
+        def stream(channel, headers, event):
+            raise ZeroDivisionError
+
+        self.assertEqual([told[:2] for told in self.ask(stream)], [("error", (7, 7))])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_malformed(self) -> None:
+        """Malformed arguments of a stream end the connection."""
+
+        def stream(channel, headers, event):
+            raise InvalidArguments()
+
+        self.assertEqual(self.ask(stream), [("lost", 5, 2)])
+
+
+class FactoryTests(SynchronousTestCase):
+    """A listening service and its clients."""
+
+    def test_limit(self) -> None:
+        """One client more than allowed is refused; when one leaves there is room again."""
+        pair = ConnectionPair(dialing(), serving(STORAGE, Dispatch(STORAGE, {})))
+        factory = ServiceFactory(Dispatch(STORAGE, {}), Hospitality(Turn(pair.clock), pair.clock, connections=2))
+        first, second = (factory.buildProtocol(None) for _ in range(2))
+        self.assertIsNone(factory.buildProtocol(None))
+        first.makeConnection(pair.near_end)
+        first.connectionLost()
+        self.assertEqual(factory.connections, {second})
+        self.assertIsNotNone(factory.buildProtocol(None))

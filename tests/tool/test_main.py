@@ -1,0 +1,81 @@
+"""The command as a process: exit codes, streams, signals."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import cocaine_tx
+
+COMMAND = (sys.executable, "-m", "cocaine_tx.tool")
+
+
+def environment() -> dict[str, str]:
+    """Ours, with a home that has no configuration and the package in reach."""
+    return {**os.environ, "HOME": os.devnull, "PYTHONPATH": str(Path(cocaine_tx.__file__).resolve().parent.parent)}
+
+
+def tool(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, env=environment(), timeout=60)
+
+
+class Process(SynchronousTestCase):
+    def check(self, words: Sequence[str], status: int, said: str) -> None:
+        done = tool(*words)
+        self.assertEqual((done.returncode, done.stdout), (status, ""), done.stderr)
+        self.assertIn(said, done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertNotIn("\x1b", done.stderr)
+
+    def test_wrong_usage(self) -> None:
+        """Wrong words are 2 and help on stderr."""
+        self.check(["app", "fly"], 2, "invalid choice: 'fly'")
+        self.check(["locate"], 2, "the following arguments are required: -n/--name")
+        self.check(["app", "list", "--timeout", "-1"], 2, "not a positive number of seconds")
+
+    def test_wrong_port(self) -> None:
+        """A port that is none is 22."""
+        self.check(["app", "list", "--port", "x"], 22, "Port must be a number from 1 to 65535, not 'x'")
+
+    def test_nobody_there(self) -> None:
+        """A locator that nobody runs is 128, one line, and its address in it."""
+        with socket.socket() as idle:
+            idle.bind(("127.0.0.1", 0))
+            port = idle.getsockname()[1]
+            done = tool("app", "list", "--host", "localhost", "--port", str(port))
+        self.assertEqual((done.returncode, done.stdout), (128, ""))
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+        self.assertIn(f"Unable to establish connection: localhost:{port}: Connection was refused", done.stderr)
+
+    def test_version(self) -> None:
+        """The version needs no platform."""
+        done = tool("version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"^\d+\.\d+\.\d+\n$")
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends a command that waits, with 1 and one word."""
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            silent.settimeout(60)
+            words = ("uuid", "--host", "127.0.0.1", "--port", str(silent.getsockname()[1]))
+            process = subprocess.Popen(
+                [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            )
+            try:
+                connection, _ = silent.accept()
+                with connection:
+                    connection.settimeout(60)
+                    connection.recv(1)
+                    process.send_signal(signal.SIGINT)
+                    out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+                process.wait()
+        self.assertEqual((process.returncode, out, err), (1, "", "Aborted!\n"))
