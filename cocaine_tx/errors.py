@@ -281,8 +281,8 @@ class Overloaded(CocaineError):
 class ComponentNotFound(CocaineError):
     """A type named in a configuration or profile does not exist."""
 
-    category, code = REPOSITORY, 1
-    default_reason = "component not found"
+    category, code = REPOSITORY, 7
+    default_reason = "component is not registered"
 
 
 class HandlerFailed(CocaineError):

@@ -67,6 +67,7 @@ class Runtime:
         self._addresses: tuple[str, ...] = (config.network.endpoint,)
         self._publications: list[Publication] = []
         self._factories: list[ServiceFactory] = []
+        self._withdrawn: set[ServiceFactory] = set()
 
     def _storage(self, component: settings.Component) -> IStorage:
         if component.type != "files":
@@ -154,6 +155,7 @@ class Runtime:
 
         :raises PublishError: the port cannot be had.
         """
+        self._forget_withdrawn()
         factory = ServiceFactory(dispatch, self._hospitality)
         number = self._ports.take(name)
         try:
@@ -167,12 +169,18 @@ class Runtime:
 
         def withdraw() -> Deferred[None]:
             self._ports.release(name)
-            if not factory.connections:
-                self._factories.remove(factory)
+            self._withdrawn.add(factory)
+            self._forget_withdrawn()
             return maybeDeferred(port.stopListening).addCallback(lambda _: None)
 
         info = ServiceInfo(endpoints, dispatch.protocol.version, dispatch.protocol.graph())
         return Publication(name, info, withdraw)
+
+    def _forget_withdrawn(self) -> None:
+        """Withdrawn services are remembered only as long as a client is still connected."""
+        gone = {factory for factory in self._withdrawn if not factory.connections}
+        self._withdrawn -= gone
+        self._factories = [factory for factory in self._factories if factory not in gone]
 
     async def publish(self, name: str, dispatch: Dispatch) -> Publication:
         """

@@ -42,7 +42,7 @@ for line in open(os.environ["ORDERS"]) if "ORDERS" in os.environ else ():
     if words[0] == "exit":
         sys.exit(int(words[1]))
     if words[0] == "sleep":
-        words[1] = str(subprocess.Popen(words).pid)
+        words[1] = str(subprocess.Popen(line.split()).pid)
     print(words[1].strip().strip("'"), flush=True)
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
@@ -59,8 +60,7 @@ class StartTests(ServiceCase):
 
         object.__setattr__(self.stage.around, "isolate", isolate)
         self.stage.upload("x", profile={"isolate": {"type": "vm"}})
-        category, _, text = self.client.call("start_app", "x", "x")
-        self.assertEqual((category, text), (8, "isolate.type: 'vm' is not known here"))
+        self.assertEqual(self.client.call("start_app", "x", "x"), (8, 7, "isolate.type: 'vm' is not known here"))
         self.assertEqual(self.client.call("list"), ())
 
     def test_core_service(self) -> None:
@@ -218,6 +218,18 @@ class InfoTests(ServiceCase):
         )
         for flags in (-1, 2**40, 6):
             self.assertEqual(self.client.call("info", "hello", flags)[b"state"], b"running")
+
+    def test_cheap(self) -> None:
+        """A report looks at each worker a few times, and at what it has already counted, never at its history."""
+        stage = self.stage
+        stage.start(profile={"pool-min": 10})
+        pool = stage.pool()
+        for _ in range(1000):
+            pool.tally.timings.record(0.01, 0.0)
+        looks: list[str] = []
+        with mock.patch("cocaine_tx.node.workers.state_of", lambda life: looks.append("look") or "active"):
+            stage.service.info("hello", 1)
+        self.assertEqual(len(looks), 10)
 
     def test_states_of_workers(self) -> None:
         """A worker's state is shown by the original's names."""
