@@ -124,8 +124,10 @@ class Call:
         if repeatable(error, exchange.head.method, self.answered, not self._streamed):
             if upstream is not None:
                 self._tried += (upstream,)
-                if upstream.connection.gone or isinstance(error, AppStopped):
-                    self._pool.set_aside(upstream)  # a new one is resolved anew
+                if isinstance(error, AppStopped):
+                    self._pool.renew()
+                elif upstream.connection.gone:
+                    self._pool.set_aside(upstream)
             self._tries += 1
             door = exchange.http.door
             if self._tries < door.terms.attempts and exchange.has_time() and door.budget.spend():

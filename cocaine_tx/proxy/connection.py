@@ -29,9 +29,9 @@ from cocaine_tx.proxy.failure import Failure, error_answer, refused
 from cocaine_tx.proxy.parser import RequestParser
 from cocaine_tx.proxy.request import Body, End, Event, Refused, RequestHead
 from cocaine_tx.proxy.route import Route, Verdict, route
+from cocaine_tx.proxy.secure import AnyOutlet, finish, outlet_for
 from cocaine_tx.proxy.terms import Terms
 from cocaine_tx.rpc.connection import tune
-from cocaine_tx.rpc.outlet import Outlet
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
 LINGER = 2.0
@@ -57,7 +57,7 @@ class HttpConnection(Protocol):
         self.half_closed = False
         self._parser = RequestParser(door.terms.parser)
         self._exchange: Exchange | None = None
-        self._outlet: Outlet | None = None
+        self._outlet: AnyOutlet | None = None
         self._out: list[bytes] = []
         self._unsent = 0
         self._asked = False  # the end of the turn will flush
@@ -82,7 +82,7 @@ class HttpConnection(Protocol):
         door.connections.add(self)
         door.meters.accepted += 1
         door.meters.active += 1
-        self._outlet = Outlet(self.transport, self._drained, self._progressed)
+        self._outlet = outlet_for(self.transport, self._drained, self._progressed)
         now = door.clock.seconds()
         self._client_due = now + door.terms.head
         self.expect(self._client_due, now)
@@ -170,10 +170,9 @@ class HttpConnection(Protocol):
         door = self.door
         before = self.sent
         self.say(Answer(b"GET", b"1.1", False, b"", door.date()).complete(own.status, own.headers, own.body))
-        door.meters.answered("", own.status, 0.0, self.sent - before)
-        if door.log.form is not None:
-            sent = self.sent - before
-            door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", error))
+        sent = self.sent - before
+        door.meters.answered("", own.status, 0.0, sent)
+        door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", error))
         self._linger()
 
     def readConnectionLost(self) -> None:
@@ -251,9 +250,9 @@ class HttpConnection(Protocol):
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self._unsent = 0
-        waiting = outlet.pending
+        waiting = outlet.waiting
         outlet.write(data)
-        if outlet.pending and not waiting:
+        if outlet.waiting and not waiting:
             self._progressed()
 
     @property
@@ -389,6 +388,7 @@ class HttpConnection(Protocol):
 
     def _stop_reading_requests(self) -> None:
         self._flush()
+        finish(self._outlet)
         self._closing = True
         if self._holders:
             self._holders.clear()

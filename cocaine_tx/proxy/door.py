@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from cocaine_tx.proxy.access import AccessLog
 from cocaine_tx.proxy.answer import http_date
@@ -104,6 +106,7 @@ class Door:
         self.deadlines.stop()
 
 
+@implementer(IProtocolNegotiationFactory)
 class DoorFactory(ServerFactory):
     """
     Client connections on one listening port.
@@ -119,6 +122,10 @@ class DoorFactory(ServerFactory):
         self._door = door
         self._make = make
         self.most = most
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """To a TLS client that offers HTTP/2 as well."""
+        return [b"http/1.1"]
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
         if len(self._door.connections) >= self.most:

@@ -219,6 +219,11 @@ class Pool:
             if upstream in self.open:
                 self.open.remove(upstream)
 
+    def renew(self) -> None:
+        """The app has been stopped, perhaps to come back elsewhere: what is open leads nowhere now."""
+        for upstream in list(self.open):
+            self.set_aside(upstream)
+
     def finished(self, upstream: Upstream) -> None:
         """A request on a connection set aside has ended."""
         if not len(upstream.session):

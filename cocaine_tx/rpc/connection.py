@@ -285,6 +285,8 @@ def tune(transport: Any) -> None:
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         handle = transport.getHandle()
+        if not hasattr(handle, "setsockopt"):  # TLS hides the socket
+            return
         for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 5)):
             if hasattr(socket, name):
                 handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -223,6 +223,19 @@ class FailureTests(WorldCase):
         self.assertEqual(self.status(world.ask(get())), 200)
         self.assertEqual(len(app.jobs), 2)
 
+    def test_app_restarted_elsewhere(self) -> None:
+        """However many connections lead to the stopped app, the first request finds the new one."""
+        world = self.world()
+        world.upstreams.size = 9
+        old = world.app(play=lambda job: job.answer(b"old"))
+        for _ in range(9):
+            world.ask(get())
+        self.assertEqual(len(old.factory.connections), 9)
+        old.greet, old.play = lambda job: job.channel.fail(AppStopped()), None
+        world.app(play=lambda job: job.answer(b"new"))
+        self.assertIn(b"new", world.ask(get()).got)
+        self.assertEqual(len(old.jobs), 10)
+
     def test_connection_lost(self) -> None:
         """A lost request is repeated if its method allows that, otherwise the client is told; never twice answered."""
         for method, status, times in ((b"GET", 200, 2), (b"POST", 502, 1)):
@@ -513,6 +526,47 @@ class SlowClientTests(WorldCase):
             self.assertEqual(self.status(client), 200)
         world.advance(80)
         self.assertIsNotNone(client.ended)
+
+
+class WindowTests(WorldCase):
+    def test_download(self) -> None:
+        """A node that knows windows is granted more only as the client takes; nobody's connection is held."""
+        world = self.world(buffer=100_000)
+        app = world.app()
+        app.info = {"http-streaming": False}
+        client = world.client()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        client.send(get())
+        world.advance()
+        (job,) = app.jobs
+        self.assertEqual(int.from_bytes(job.headers[b"x-cocaine-window"], "little"), 100_000)
+        job.head()
+        sent = 0
+        while sent < 4_000_000:
+            self.assertLess(sent, 100_000 + job.credits)
+            job.channel.chunk(b"x" * 10_000)
+            sent += 10_000
+            world.advance()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        world.advance()
+        self.assertEqual(client.got.count(b"x" * 10_000), 400)
+        self.assertEqual(world.upstreams.pools["app"].aside, set())
+
+    def test_upload(self) -> None:
+        """A body is read from the client only as fast as the app grants, and all of it arrives."""
+        world = self.world(buffer=1000, inline=10)
+        app = world.app()
+        app.info = {"http-streaming": True}
+        client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
+        (job,) = app.jobs
+        for _ in range(10):
+            client.send(b"y" * 500)
+            world.advance()
+        self.assertEqual(len(job.body), 1000)
+        while job.ended == "":
+            job.channel.credit(500)
+            world.advance()
+        self.assertEqual((len(job.body), job.ended), (5000, "close"))
 
 
 class HalfClosedTests(WorldCase):

@@ -20,6 +20,7 @@ from cocaine_tx.rpc.turn import Turn
 from cocaine_tx.testing.network import Network
 from cocaine_tx.wire.headers import Headers
 from cocaine_tx.wire.http import PackedRequest, pack_head, unpack_request
+from cocaine_tx.wire.idl import CREDIT
 from cocaine_tx.wire.protocols import APP, LOCATOR
 from cocaine_tx.wire.session import Channel
 
@@ -30,6 +31,7 @@ class Job:
     """
     One event that an app was given.
 
+    :ivar credits: bytes granted beyond the first window.
     :ivar chunks: what the proxy has sent; ``ended`` is "close", or the error's reason, or "lost".
     """
 
@@ -39,11 +41,14 @@ class Job:
         self.event = event
         self.chunks: list[bytes] = []
         self.ended = ""
+        self.credits = 0
         self.play: Any = None
         channel.receiver = self
 
     def received(self, channel: Channel, message: Any, args: tuple[Any, ...], headers: Headers) -> None:
-        if message.name == "write":
+        if message is CREDIT:
+            self.credits += args[0]
+        elif message.name == "write":
             self.chunks.append(args[0])
         else:
             self.ended = args[1].decode() if message.name == "error" else "close"
