@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from .processes import ROOT, Platform
 
-PROFILE = '{"pool-limit": 4, "concurrency": 100, "queue-limit": 1000}'
+PROFILE = '{"pool-limit": 4, "pool-min": 4, "concurrency": 100, "queue-limit": 1000}'
 
 
 def oldest_worker(node: int, app: str) -> int | None:
