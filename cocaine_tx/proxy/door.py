@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from cocaine_tx.proxy.access import AccessLog
 from cocaine_tx.proxy.answer import http_date
-from cocaine_tx.proxy.metrics import Meters
+from cocaine_tx.proxy.metrics import Meters, Totals
 from cocaine_tx.proxy.retry import Budget
 from cocaine_tx.proxy.terms import Terms
 from cocaine_tx.proxy.upstreams import Upstreams
@@ -81,6 +81,11 @@ class Door:
     def healthy(self) -> bool:
         """Whether clients should be sent here."""
         return self.upstreams.locators.healthy and not self.draining
+
+    def totals(self) -> Totals:
+        """What has been counted."""
+        pools = {name: len(pool.open) for name, pool in self.upstreams.pools.items()}
+        return Totals(self.meters, pools, self.healthy)
 
     def left(self, connection: object) -> None:
         """A client's connection has ended."""
