@@ -110,6 +110,9 @@ class _Keeping:
 class _SharedUnixPort(unix.Port):
     """A UNIX socket that belongs to somebody else: its mode stays, and so does its path."""
 
+    # A shutdown would end it for everybody who shares it.
+    _shouldShutdown = False
+
     def startListening(self) -> None:
         # Twisted sets the mode even of a socket that it has not made.
         self.mode = stat.S_IMODE(os.stat(self._bindPath).st_mode)
