@@ -100,6 +100,24 @@ def pack_headers(headers: Headers) -> bytes:
 _FIRST = 16 * 1024
 
 
+class _Spent:
+    """In an unpacker's place when nothing more is read."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> None:
+        """Whatever still comes is dropped."""
+
+    def tell(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+_SPENT = _Spent()
+
+
 class FrameDecoder:
     """
     A connection's bytes to frames; each frame is whatever msgpack value the peer sent (arrays as tuples).
@@ -118,7 +136,7 @@ class FrameDecoder:
         self._limits = limits
         self._dense = self._seen = 0
         self.unfinished = 0
-        self._unpacker = msgpack.Unpacker(
+        self._unpacker: Any = msgpack.Unpacker(
             raw=True, use_list=False, strict_map_key=False, read_size=_FIRST, max_buffer_size=limits.frame + _READ,
             max_array_len=limits.items, max_map_len=limits.items, max_str_len=limits.frame, max_bin_len=limits.frame,
             max_ext_len=0, ext_hook=_no_ext,
@@ -139,6 +157,10 @@ class FrameDecoder:
         except Exception as problem:
             raise UndecodableError(f"a frame is larger than {self._limits.frame} bytes") from problem
         return iter(self._unpacker)
+
+    def end(self) -> None:
+        """Read nothing more, and let the buffer go: most of what a dead connection keeps until it is collected."""
+        self._unpacker = _SPENT
 
     def _weigh(self, size: int) -> None:
         """
