@@ -98,7 +98,7 @@ def pack_headers(headers: Headers) -> bytes:
 
 #: Bytes that msgpack reserves for each connection at once (its own choice would be a megabyte). It doubles from there;
 #: with reads of 64 KiB this start has it reach the default frame limit by a step that is not a double one.
-_FIRST = 192 * 1024
+_FIRST = 256 * 1024
 
 
 class FrameDecoder:
