@@ -96,8 +96,9 @@ def pack_headers(headers: Headers) -> bytes:
     return pack([(False, name, value) for name, value in headers])
 
 
-#: Bytes that msgpack reserves for each connection at once; its own choice would be a megabyte.
-_FIRST = 16 * 1024
+#: Bytes that msgpack reserves for each connection at once (its own choice would be a megabyte). It doubles from there;
+#: with reads of 64 KiB this start has it reach the default frame limit by a step that is not a double one.
+_FIRST = 256 * 1024
 
 
 class _Spent:
