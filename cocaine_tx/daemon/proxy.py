@@ -150,12 +150,15 @@ def terms(config: proxy_settings.Proxy) -> Terms:
         write=timeouts.write,
         keep_alive=timeouts.keep_alive,
         inline=limits.inline_body,
+        gathered=limits.bodies,
         buffer=limits.buffer,
         attempts=config.retry.attempts,
         queue_full_status=config.retry.queue_full_status,
         request_header=config.request_header.lower().encode("latin-1"),
         sticky_header=config.sticky_header.lower().encode("latin-1"),
         mapped=frozenset(name.lower().encode("latin-1") for name in (*config.mapped_headers, "authorization")),
+        services=frozenset(config.jsonrpc),
+        json_size=config.jsonrpc_size,
         tracing_chance=config.tracing_chance / 100,
     )
 

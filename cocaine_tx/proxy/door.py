@@ -32,6 +32,8 @@ class Door:
     :param clock: tells the time and wakes us; ``wall`` tells the date.
     :param log: where a line for every request goes.
     :ivar connections: open client connections.
+    :ivar gathered: bytes of request bodies that are held whole.
+    :ivar calling: JSON-RPC requests that are being carried out.
     :ivar draining: no new request is taken; the process is about to end.
     """
 
@@ -53,6 +55,7 @@ class Door:
         self.budget = Budget(retry_share)
         self.meters = Meters()
         self.draining = False
+        self.gathered = self.calling = 0
         self.connections: set[Any] = set()
         self.deadlines: Deadlines[Any] = Deadlines(clock, lambda connection: connection.timed())
         self._idle: Deferred[None] | None = None

@@ -16,7 +16,7 @@ from random import random
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError as TooLate
+from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 
 from cocaine_tx.errors import CocaineError, RemoteProtocolError, Unreachable

@@ -72,6 +72,20 @@ class AnswerTests(WorldCase):
             self.assertTrue(client.take().endswith(b"\r\n\r\n" + number))
         self.assertIsNotNone(client.ended)
 
+    def test_silent_locator(self) -> None:
+        """A locator that hangs makes the proxy unhealthy, and its clients get an answer."""
+        world = self.world()
+        world.mute = True
+        client = world.ask(get("/app/http/"))
+        for _ in range(20):
+            world.advance(1)
+        self.assertIn(self.status(client), (502, 503))
+        self.assertIn(b"in time", client.got)
+        self.assertEqual(self.status(world.ask(get("/ping"))), 503)
+        world.mute = False
+        world.advance(6)
+        self.assertEqual(self.status(world.ask(get("/ping"))), 200)
+
     def test_many_own_answers_at_once(self) -> None:
         """A long row of requests that lead nowhere is answered without end of breath."""
         world = self.world()
