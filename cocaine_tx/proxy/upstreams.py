@@ -35,7 +35,7 @@ class Upstreams:
         self.size, self.lifespan, self.sizes = size, lifespan, sizes
         self._dialer = dialer
         self._timer: IDelayedCall | None = None
-        self._checked = 0.0
+        self._checked = -CHECK
         locators.regrouped = self._regrouped
 
     def start(self) -> None:
