@@ -110,12 +110,13 @@ class Platform:
         self._until(self.node, lambda: _listens(self.locator))
         return self.node
 
-    def start_proxy(self) -> subprocess.Popen[bytes]:
-        """An HTTP proxy before it."""
+    def start_proxy(self, **more: object) -> subprocess.Popen[bytes]:
+        """An HTTP proxy before it, with more settings by their section."""
         self.proxy = self._daemon("cocaine-proxy", {
             "endpoints": [f"tcp:{self.http}:interface=127.0.0.1"],
             "locators": [f"127.0.0.1:{self.locator}"],
             "access-log": {"format": "none"},
+            **more,
         })  # fmt: skip
         self._until(self.proxy, lambda: _listens(self.http))
         return self.proxy

@@ -1,11 +1,12 @@
 """
 Many requests while workers are killed every second: every request must get one well-formed answer, and its own.
 
-    python -m bench.soak_kill http://127.0.0.1:8080/hello/http/ --node PID --requests 100000
+    python -m bench.soak_kill [--requests 100000] [--connections 64] [--seconds 360]
+    python -m bench.soak_kill --url http://127.0.0.1:8080/hello/http/ --node PID
 
-The app must answer with the ``name`` of the query in its body, as ``examples/hello`` does. ``--node`` is the node's
-process: its children are the workers, of which the oldest is killed. Give the app a profile with several workers, so
-that one can start while another serves.
+Without ``--url`` it starts a platform of its own with ``examples/hello`` and four workers. The app must answer with the
+``name`` of the query in its body. ``--node`` is the node's process: its children are the workers, of which the oldest is
+killed. Give an app of yours a profile with several workers, so that one can start while another serves.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ import asyncio
 import collections
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from .processes import ROOT, Platform
+
+PROFILE = '{"pool-limit": 4, "pool-min": 4, "concurrency": 100, "queue-limit": 1000}'
 
 
 def oldest_worker(node: int, app: str) -> int | None:
@@ -35,8 +42,9 @@ class Soak:
     :ivar outcomes: statuses, and ``wrong`` (another's body, or a malformed answer) and ``lost`` (no answer).
     """
 
-    def __init__(self, url: str, requests: int) -> None:
+    def __init__(self, url: str, requests: int, seconds: float) -> None:
         self.parts = urlsplit(url)
+        self.over = time.monotonic() + seconds
         self.left = requests
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.killed = 0
@@ -44,7 +52,7 @@ class Soak:
     async def lane(self, number: int) -> None:
         reader: asyncio.StreamReader | None = None
         writer: asyncio.StreamWriter | None = None
-        while self.left > 0:
+        while self.left > 0 and time.monotonic() < self.over:
             self.left -= 1
             name = f"n{number}x{self.left}"
             try:
@@ -97,17 +105,38 @@ class Soak:
         killer.cancel()
 
 
-def main() -> None:
+def soak(url: str, node: int, requests: int, connections: int, seconds: float) -> bool:
+    """Run it and print what came of it; whether every request was answered well."""
+    run = Soak(url, requests, seconds)
+    begun = time.monotonic()
+    asyncio.run(run.run(node, connections))
+    took = time.monotonic() - begun
+    answered = sum(run.outcomes.values())
+    print(f"{answered} requests in {took:.0f} s; {run.killed} workers killed; answers: {dict(run.outcomes)}")
+    return run.outcomes["200"] == requests
+
+
+def main() -> int:
+    """The exit status says whether every request was answered with 200 and its own body."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("url")
-    parser.add_argument("--node", type=int, required=True)
+    parser.add_argument("--url", help="an app that runs already")
+    parser.add_argument("--node", type=int, help="the process of its node")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=360.0, help="give up after so long")
     given = parser.parse_args()
-    soak = Soak(given.url, given.requests)
-    asyncio.run(soak.run(given.node, given.connections))
-    print(f"{soak.killed} workers killed; answers: {dict(soak.outcomes)}")
+    size = given.requests, given.connections, given.seconds
+    if given.url:
+        return not soak(given.url, given.node, *size)
+    with Platform() as platform:
+        node = platform.start_node()
+        platform.run_app("hello", ROOT / "examples" / "hello", PROFILE)
+        platform.start_proxy()
+        good = soak(f"http://127.0.0.1:{platform.http}/hello/http/", node.pid, *size)
+        for log in platform.folder.glob("*.log") if not good else ():
+            print("".join(log.read_text().splitlines(True)[-40:]), file=sys.stderr)
+    return not good
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
