@@ -5,8 +5,8 @@ Many requests while workers are killed every second: every request must get one 
     python -m bench.soak_kill --url http://127.0.0.1:8080/hello/http/ --node PID
 
 Without ``--url`` it starts a platform of its own with ``examples/hello`` and four workers. The app must answer with the
-``name`` of the query in its body. ``--node`` is the node's process: its children are the workers, of which the oldest is
-killed. Give an app of yours a profile with several workers, so that one can start while another serves.
+``name`` of the query in its body. ``--node`` is the node's process: its children are the workers, of which the oldest
+is killed. Give an app of yours a profile with several workers, so that one can start while another serves.
 """
 
 from __future__ import annotations
