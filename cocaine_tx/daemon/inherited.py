@@ -1,17 +1,24 @@
 """
 Listening sockets that a parent opened and its children share.
 
-The parent of several proxy processes opens each endpoint once (`open_sockets`) and never accepts; the children take
-the same endpoint strings, but where Twisted would bind they adopt the open socket (`Inherited`), so that TCP, UNIX,
-TLS and systemd endpoints all work alike.
+The parent of several proxy processes opens each endpoint once (`open_port`) and never accepts; the children take the
+same endpoint strings, but where Twisted would bind they adopt the open socket (`adopt_port`), so that TCP, UNIX, TLS
+and systemd endpoints all work alike.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from typing import Any
 
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet import tcp, unix
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
+
+from ..errors import ConfigError
 
 
 class Inherited:
@@ -28,27 +35,99 @@ class Inherited:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def _adopt(self, factory: Any) -> IListeningPort:
-        with socket.socket(fileno=socket.dup(self._fd)) as probe:
-            family = probe.family
-        port: IListeningPort = self._reactor.adoptStreamPort(self._fd, family, factory)
-        return port
+    def adopt(self, factory: Any) -> Any:
+        """A port on it."""
+        return adopted(self._reactor, self._fd, factory)
 
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> IListeningPort:
-        return self._adopt(factory)
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        return self.adopt(factory)
 
     def listenUNIX(
         self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
-    ) -> IListeningPort:
-        return self._adopt(factory)
+    ) -> Any:
+        return self.adopt(factory)
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
-    ) -> IListeningPort:
+    ) -> Any:
         # Twisted's TLS needs pyOpenSSL, which only those install who have such an endpoint.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        return self._adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
+        return self.adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
 
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> IListeningPort:
-        return self._adopt(factory)
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        return self.adopt(factory)
+
+
+async def open_port(reactor: Any, description: str, factory: Any, backlog: int) -> Any:
+    """
+    Listen at an endpoint string.
+
+    :param backlog: connections that may wait to be accepted; unlike the endpoint's own, the same for every kind.
+    :raises ConfigError: it is none, or it cannot be had.
+    """
+    try:
+        port = await serverFromString(_Keeping(reactor), description).listen(factory)  # type: ignore[no-untyped-call]
+        port.socket.listen(backlog)
+        return port
+    except (CannotListenError, OSError) as problem:
+        reason = str(getattr(problem, "socketError", problem)).rstrip(".")
+        mend = "stop who has it, or give another"
+        raise ConfigError(f"endpoints: {description!r} cannot be had: {reason}; {mend}") from problem
+    except Exception as problem:
+        # Twisted's parsers raise whatever they stumble over.
+        mend = "give one such as tcp:8080:interface=127.0.0.1"
+        raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}; {mend}") from problem
+
+
+async def adopt_port(reactor: Any, description: str, fd: int, factory: Any, backlog: int) -> Any:
+    """
+    The same where the socket is open already.
+
+    :raises ConfigError: it is no endpoint string.
+    """
+    if description.startswith("systemd:"):
+        # Only the parent was told of systemd's descriptors.
+        port = Inherited(reactor, fd).adopt(factory)
+        port.socket.listen(backlog)
+        return port
+    return await open_port(Inherited(reactor, fd), description, factory, backlog)
+
+
+class _Keeping:
+    """A reactor that takes over open sockets, systemd's, without ever removing their paths."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        return adopted(self._reactor, fileDescriptor, factory)
+
+
+class _SharedUnixPort(unix.Port):
+    """A UNIX socket that belongs to somebody else: its mode stays, and so does its path."""
+
+    # A shutdown would end it for everybody who shares it.
+    _shouldShutdown = False
+
+    def startListening(self) -> None:
+        # Twisted sets the mode even of a socket that it has not made.
+        self.mode = stat.S_IMODE(os.stat(self._bindPath).st_mode)
+        super().startListening()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure) -> None:
+        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]
+
+
+def adopted(reactor: Any, fd: int, factory: Any) -> Any:
+    """A port on a socket that is open; the descriptor is duplicated."""
+    with socket.socket(fileno=socket.dup(fd)) as probe:
+        family, name = probe.family, probe.getsockname()
+    if family == socket.AF_UNIX and name and name[0] not in ("\0", 0):
+        port = _SharedUnixPort._fromListeningDescriptor(reactor, fd, factory)  # type: ignore[no-untyped-call]
+        port.startListening()
+        return port
+    return reactor.adoptStreamPort(fd, family, factory)

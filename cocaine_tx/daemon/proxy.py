@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import IService
@@ -23,6 +23,7 @@ from ..proxy.access import FORMS, AccessLog
 from ..proxy.connection import HttpConnection
 from ..proxy.door import Door, DoorFactory
 from ..proxy.locators import Locators
+from ..proxy.metrics import Totals
 from ..proxy.operations import Operations
 from ..proxy.request import Limits as RequestLimits
 from ..proxy.route import HostSuffix
@@ -33,9 +34,10 @@ from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
 from .document import BUILT_IN, read
-from .inherited import Inherited
+from .inherited import adopt_port, open_port
 from .lines import LogFile, LogLines
-from .supervisor import VARIABLE, Supervisor, end_with_parent, open_port
+from .reports import Board, Reporter
+from .supervisor import VARIABLE, Supervisor
 from .twistd import DaemonService, refuse
 
 
@@ -76,6 +78,7 @@ class Proxy:
         self.door = Door(reactor, turn, upstreams, terms(config), log, config.retry.budget)
         self._factory = DoorFactory(self.door, HttpConnection, config.limits.connections)
         self._ports: list[IListeningPort] = []
+        self._reporter: Reporter | None = None
 
     async def start(self) -> None:
         """
@@ -88,13 +91,17 @@ class Proxy:
         self.door.upstreams.start()
         endpoints = self.config.endpoints
         for place, description in enumerate(endpoints):
-            reactor = Inherited(self.reactor, self._sockets[place]) if self._sockets else self.reactor
-            self._ports.append(await open_port(reactor, description, self._factory))
-        if self.config.operations is not None:
-            pages = Operations(self.door)
-            factory = DoorFactory(self.door, lambda door: HttpConnection(door, pages), self.config.limits.connections)
-            reactor = Inherited(self.reactor, self._sockets[len(endpoints)]) if self._sockets else self.reactor
-            self._ports.append(await open_port(reactor, self.config.operations, factory))
+            if self._sockets:
+                socket = self._sockets[place]
+                port = await adopt_port(self.reactor, description, socket, self._factory, self.config.backlog)
+            else:
+                port = await open_port(self.reactor, description, self._factory, self.config.backlog)
+            self._ports.append(port)
+        if self._sockets:
+            self._reporter = Reporter(self.reactor, self.door.totals)
+        elif self.config.operations is not None:
+            factory = pages(self.door, self.door.totals, self.config.limits.connections)
+            self._ports.append(await open_port(self.reactor, self.config.operations, factory, self.config.backlog))
         # What has been made so far stays for ever; looking through it again and again would cost a tenth of our time.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
@@ -127,6 +134,8 @@ class Proxy:
         drained.addTimeout(self.config.wire.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         await drained
         self.door.close()
+        if self._reporter is not None:
+            self._reporter.report()
         self.door.upstreams.stop()
         self.door.log.flush()
 
@@ -150,14 +159,37 @@ def terms(config: proxy_settings.Proxy) -> Terms:
         write=timeouts.write,
         keep_alive=timeouts.keep_alive,
         inline=limits.inline_body,
+        gathered=limits.bodies,
         buffer=limits.buffer,
         attempts=config.retry.attempts,
         queue_full_status=config.retry.queue_full_status,
         request_header=config.request_header.lower().encode("latin-1"),
         sticky_header=config.sticky_header.lower().encode("latin-1"),
         mapped=frozenset(name.lower().encode("latin-1") for name in (*config.mapped_headers, "authorization")),
+        services=frozenset(config.jsonrpc),
+        json_size=config.jsonrpc_size,
         tracing_chance=config.tracing_chance / 100,
     )
+
+
+def pages(door: Door, totals: Callable[[], Totals], most: int) -> DoorFactory:
+    """What operators are shown, to at most so many of them."""
+    shown = Operations(totals)
+    return DoorFactory(door, lambda door: HttpConnection(door, shown), most)
+
+
+def supervisor(reactor: Any, config: proxy_settings.Proxy, path: str | None, count: int) -> Supervisor:
+    """The parent of several processes; operators' requests it answers itself, by a door that leads nowhere else."""
+    board, operations = Board(), None
+    if config.operations is not None:
+        turn = Turn(reactor)
+        dialer = Dialer(reactor, turn)
+        upstreams = Upstreams(dialer, Locators(dialer, config.locators), 1, config.pool.lifespan, {})
+        log = AccessLog(None, reactor.callLater, LogLines().write)
+        door = Door(reactor, turn, upstreams, terms(config), log)
+        operations = (config.operations, pages(door, board.totals, config.limits.connections))
+    patience = config.wire.drain_timeout + 5
+    return Supervisor(reactor, config.endpoints, count, _child(path), patience, board, config.backlog, operations)
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
@@ -176,10 +208,8 @@ def makeService(options: Mapping[str, Any]) -> IService:
         # A child must not pass this on.
         sockets = tuple(int(number) for number in os.environ.pop(VARIABLE).split(","))
         made = Proxy(reactor, config, path, sockets)
-        end_with_parent(reactor)
     elif count > 1:
-        endpoints = (*config.endpoints, *((config.operations,) if config.operations is not None else ()))
-        made = Supervisor(reactor, endpoints, count, _child(path), config.wire.drain_timeout + 5)
+        made = supervisor(reactor, config, path, count)
     else:
         made = Proxy(reactor, config, path, ())
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(made.reload))  # type: ignore[attr-defined]

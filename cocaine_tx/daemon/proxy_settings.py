@@ -80,9 +80,9 @@ class HttpLimits:
     :ivar header_size: 431 above, for all headers together.
     :ivar body: 413 above.
     :ivar inline_body: largest body that travels inside the request's first chunk; larger ones follow in parts.
+    :ivar bodies: 503 above, for all such bodies of one process that wait or are being answered.
     :ivar buffer: most bytes of one answer that wait for a slow client.
     :ivar connections: most clients of one process.
-    :ivar pipeline: most requests of one connection that wait for earlier ones.
     """
 
     request_line: int = 8192
@@ -90,9 +90,9 @@ class HttpLimits:
     header_size: int = 65536
     body: int = 4 * 2**30
     inline_body: int = 2**20
+    bodies: int = 256 * 2**20
     buffer: int = 256 * 2**10
     connections: int = 20_000
-    pipeline: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ class Proxy:
     :ivar host_suffix: host names ``<app>.<suffix>`` lead to the app; None: they do not.
     :ivar tracing_chance: percent of requests traced when they bring no decision with them.
     :ivar jsonrpc: services that may be called by JSON-RPC; empty: it is off.
+    :ivar jsonrpc_size: most bytes of JSON in answer to one such request.
     :ivar wire: limits of the connections to the platform.
     :ivar warnings: one line for each oddity of the file.
     """
@@ -136,8 +137,8 @@ class Proxy:
     mapped_headers: tuple[str, ...] = ()
     host_suffix: str | None = None
     tracing_chance: float = 5.0
-    severity: str = "info"
     jsonrpc: tuple[str, ...] = ()
+    jsonrpc_size: int = 8 * 2**20
     timeouts: Timeouts = field(default_factory=Timeouts)
     pool: Pool = field(default_factory=Pool)
     retry: Retry = field(default_factory=Retry)
@@ -156,14 +157,12 @@ def proxy_settings(document: Document) -> Proxy:
     root, default = document.root, Proxy()
     if document.original:
         raise ConfigError(f"{root.source.file}: is a file for cocaine-runtime; give the proxy a YAML file of its own")
-    log = root.section("logging")
-    severity = log.choice("severity", default.severity, ("debug", "info", "warning", "error"))
-    log.close()
     tracing = root.section("tracing")
     chance = tracing.number("chance", default.tracing_chance, 0, 100)
     tracing.close()
     jsonrpc = root.section("json-rpc")
     services = jsonrpc.texts("services", default.jsonrpc)
+    size = jsonrpc.whole("answer-size", default.jsonrpc_size, 1024)
     jsonrpc.close()
     endpoints = root.texts("endpoints", default.endpoints)
     if not endpoints:
@@ -187,7 +186,7 @@ def proxy_settings(document: Document) -> Proxy:
     }
     root.close()
     return Proxy(
-        tracing_chance=chance, severity=severity, jsonrpc=services, warnings=tuple(root.source.warnings), **settings
+        tracing_chance=chance, jsonrpc=services, jsonrpc_size=size, warnings=tuple(root.source.warnings), **settings
     )
 
 
@@ -256,9 +255,9 @@ def _limits(section: Section) -> HttpLimits:
         header_size=section.whole("header-size", default.header_size, 256),
         body=section.whole("body", default.body),
         inline_body=section.whole("inline-body", default.inline_body),
+        bodies=section.whole("bodies", default.bodies, 1),
         buffer=section.whole("buffer", default.buffer, 1024),
         connections=section.whole("connections", default.connections, 1),
-        pipeline=section.whole("pipeline", default.pipeline, 1),
     )
     section.close()
     return result

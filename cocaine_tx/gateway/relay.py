@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import random
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -53,6 +54,7 @@ class RelayGateway:
     :param uuid: our own: for services that are no apps, this host's own ones are preferred.
     :param dialer: connects to nodes; its reactor is the clock.
     :param open_port: opens a virtual service's port.
+    :param chance: numbers from 0 up to 1, for the choice of nodes.
     :param cluster: only nodes whose ``x-cocaine-cluster`` label equals this are used.
     """
 
@@ -60,13 +62,20 @@ class RelayGateway:
     exclusive = True
 
     def __init__(
-        self, uuid: str, dialer: Dialer, open_port: Open, cluster: str = "", rules: Rules = Rules()
+        self,
+        uuid: str,
+        dialer: Dialer,
+        open_port: Open,
+        cluster: str = "",
+        rules: Rules = Rules(),
+        chance: Callable[[], float] = random,
     ) -> None:
         self._uuid = uuid
         self._dialer = dialer
         self._open = open_port
         self._cluster = cluster
         self._rules = rules
+        self._chance = chance
         self._apps: dict[str, _Entry] = {}
         self._sessions: dict[tuple[object, str], set[str]] = {}
         self._others = AdhocGateway(cluster)
@@ -90,7 +99,7 @@ class RelayGateway:
             if len(self._apps) >= APPS:
                 self._log.warn("{name} is left out: there are {limit} apps already", name=name, limit=APPS)
                 return
-            entry = self._apps[name] = _Entry(VirtualApp(name, self._dialer, self._rules))
+            entry = self._apps[name] = _Entry(VirtualApp(name, self._dialer, self._rules, self._chance))
         entry.app.consume(session, uuid, info, protocol, weight_of(extra), extra.get(KNOWS_CREDITS) is True)
         self._sessions.setdefault((session, uuid), set()).add(name)
 

@@ -6,8 +6,7 @@ Source: reference ``node-engine.md`` section 8.3, ``protocol-v12.md`` section 14
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine, Mapping
-from random import random
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -75,7 +74,7 @@ class VirtualApp:
 
     _log = Logger()
 
-    def __init__(self, name: str, dialer: Dialer, rules: Rules, kept: int = KEPT) -> None:
+    def __init__(self, name: str, dialer: Dialer, rules: Rules, chance: Callable[[], float], kept: int = KEPT) -> None:
         self.name = name
         self.rules = rules
         self.clock: IReactorTime = dialer.reactor
@@ -84,6 +83,7 @@ class VirtualApp:
         self.emptied: float | None = None
         self.dispatch = Dispatch(APP, {"info": self._info}, {"enqueue": self._enqueue, "control": self._control})
         self._dialer = dialer
+        self._chance = chance
         self._kept = kept
         self._candidates: list[Offer] | None = []
         self._heaviest = 1.0
@@ -194,7 +194,7 @@ class VirtualApp:
             candidates = [offer for offer in candidates if offer.connected and len(offer.lines)]
         if len(candidates) == 1 and not tried:
             return candidates[0]
-        return choose(candidates, tried, self.clock.seconds(), self.rules, random, self._heaviest)
+        return choose(candidates, tried, self.clock.seconds(), self.rules, self._chance, self._heaviest)
 
     def failed(self, offer: Offer) -> None:
         if offer.failed(self.clock.seconds(), self.rules):

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from cocaine_tx.proxy.access import AccessLog
 from cocaine_tx.proxy.answer import http_date
-from cocaine_tx.proxy.metrics import Meters
+from cocaine_tx.proxy.metrics import Meters, Totals
 from cocaine_tx.proxy.retry import Budget
 from cocaine_tx.proxy.terms import Terms
 from cocaine_tx.proxy.upstreams import Upstreams
@@ -32,6 +32,8 @@ class Door:
     :param clock: tells the time and wakes us; ``wall`` tells the date.
     :param log: where a line for every request goes.
     :ivar connections: open client connections.
+    :ivar gathered: bytes of request bodies that are held whole.
+    :ivar calling: JSON-RPC requests that are being carried out.
     :ivar draining: no new request is taken; the process is about to end.
     """
 
@@ -53,6 +55,7 @@ class Door:
         self.budget = Budget(retry_share)
         self.meters = Meters()
         self.draining = False
+        self.gathered = self.calling = 0
         self.connections: set[Any] = set()
         self.deadlines: Deadlines[Any] = Deadlines(clock, lambda connection: connection.timed())
         self._idle: Deferred[None] | None = None
@@ -78,6 +81,11 @@ class Door:
     def healthy(self) -> bool:
         """Whether clients should be sent here."""
         return self.upstreams.locators.healthy and not self.draining
+
+    def totals(self) -> Totals:
+        """What has been counted."""
+        pools = {name: len(pool.open) for name, pool in self.upstreams.pools.items()}
+        return Totals(self.meters, pools, self.healthy)
 
     def left(self, connection: object) -> None:
         """A client's connection has ended."""

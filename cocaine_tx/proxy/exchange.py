@@ -18,8 +18,10 @@ from cocaine_tx.proxy.access import Entry
 from cocaine_tx.proxy.answer import Answer, Ending, Shape
 from cocaine_tx.proxy.call import Call
 from cocaine_tx.proxy.failure import Failure, error_answer, failed, not_routed, printable, refused
+from cocaine_tx.proxy.jsonrpc import asked
 from cocaine_tx.proxy.request import Fields, Refused, RequestHead
 from cocaine_tx.proxy.route import Route, Verdict
+from cocaine_tx.proxy.switchboard import Caller
 from cocaine_tx.proxy.trace import Identity, identify
 from cocaine_tx.proxy.upload import Upload
 from cocaine_tx.proxy.upstream import Pool
@@ -58,9 +60,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_added", "_call", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before", "_started",
-        "_status", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head", "http",
-        "over",
+        "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before",
+        "_started", "_status", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head",
+        "http", "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -82,6 +84,7 @@ class Exchange:
         self._identity: Identity | None = None
         self._upload: Upload | None = None
         self._call: Call | None = None
+        self._caller: Caller | None = None
         self._wire: Headers = ()  # beside the deadline
         self._added: Fields = []
         self._tunnel = False
@@ -96,11 +99,15 @@ class Exchange:
         if self.http.pages is not None:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
         where = self.http.where(head)
+        if door.terms.services and asked(head, where is Verdict.NOWHERE):
+            self._note()
+            self._caller = Caller(self, self._wire)
+            return self._caller.begin()
         if isinstance(where, Verdict):
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
-        noted = self._note(where)
+        noted = self._note()
         self._route = where
         self._pace = door.terms.chunk_time(where.app, where.event)
         self._pool = door.upstreams.pool(where.app, noted.get(door.terms.sticky_header))
@@ -109,7 +116,7 @@ class Exchange:
             self._upload.begin()
         return None
 
-    def _note(self, where: Route) -> dict[bytes, bytes]:
+    def _note(self) -> dict[bytes, bytes]:
         """The headers that mean something to us; the request's identity is made of them."""
         door = self.http.door
         names, lengths = door.noted, door.noted_lengths
@@ -135,6 +142,8 @@ class Exchange:
         if self._upload is not None:
             self._upload.take(data)
             self.due = min(self._until, self.http.door.clock.seconds() + self._pace) if self._call is not None else inf
+        elif self._caller is not None:
+            self._caller.take(data)
         elif self._own is not None:
             self._dropped += len(data)
             if self._dropped > self.http.door.terms.inline:
@@ -147,6 +156,8 @@ class Exchange:
             self.reply(self._own)
         elif self._upload is not None:
             self._upload.end()
+        elif self._caller is not None:
+            self._caller.end()
         else:
             self.send(b"", self._started)
 
@@ -320,6 +331,8 @@ class Exchange:
     def _leave(self, error: CocaineError) -> None:
         if self._call is not None:
             self._call.leave(error)
+        if self._caller is not None:
+            self._caller.leave()
 
     def reply(self, own: Failure) -> None:
         """An answer of our own; if there is another already, that one breaks off."""
@@ -363,7 +376,10 @@ class Exchange:
             meters.aborted += 1
         # Only names that lead somewhere are counted by name.
         known = app if self._call is not None and self._call.answered else ""
-        self._call = self._upload = None  # no cycle is left for the collector
+        for body in (self._upload, self._caller):
+            if body is not None:
+                body.release()
+        self._call = self._upload = self._caller = None  # no cycle is left for the collector
         meters.answered(known, self._status, seconds, sent)
         if door.log.form is not None:
             id = identity.id if identity is not None else b"-"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError as TooLate
+from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -40,7 +40,7 @@ class Locators:
     :param addresses: of locators, in order of preference.
     :param patience: seconds for an answer.
     :param regrouped: told the names of the groups that have changed.
-    :ivar healthy: the last attempt to reach a locator succeeded.
+    :ivar healthy: a locator has answered, and no later attempt to reach one has failed.
     """
 
     _log = Logger()
@@ -84,7 +84,8 @@ class Locators:
             self._remote = await self._dialer.locator(self._addresses)
         except CocaineError as error:
             problem = error
-        self.healthy = problem is None
+        if problem is not None:  # to be connected is not yet to be answered
+            self.healthy = False
         self._attempt = None
         waiting, self._waiting = self._waiting, []
         for one in waiting:
@@ -103,7 +104,9 @@ class Locators:
         for last in (False, True):
             try:
                 remote = await self._connected()
-                return service_info(await remote.call("resolve", name, timeout=self.patience))
+                info = service_info(await remote.call("resolve", name, timeout=self.patience))
+                self.healthy = True
+                return info
             except ConnectionGone as problem:
                 # An idle connection may have died unseen; a fresh one decides.
                 if last:

@@ -6,14 +6,21 @@ Source: the Prometheus text format 0.0.4; reference ``http-tools-sdk.md`` A.2 (`
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cocaine_tx.errors import UndecodableError
 
 #: Upper bounds of the histogram of durations, in seconds.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: Different apps that are counted one by one; later ones together, since clients choose names.
 APPS = 500
 _OTHERS = "(others)"
+#: Of `Meters`: those that only grow, and those that are now.
+_COUNTERS = ("accepted", "refused", "retries", "disconnections", "aborted", "received", "sent", "seconds")
+_GAUGES = ("active", "running")
 
 
 class Meters:
@@ -60,6 +67,36 @@ class Meters:
         """Requests answered."""
         return sum(self._buckets)
 
+    def add(self, other: Meters) -> None:
+        """Count what another has counted as well."""
+        for name in (*_COUNTERS, *_GAUGES):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for key, count in other.statuses.items():
+            self.statuses[key] = self.statuses.get(key, 0) + count
+        self._buckets = [ours + theirs for ours, theirs in zip(self._buckets, other._buckets, strict=True)]
+
+    def plain(self) -> dict[str, object]:
+        """Everything, as JSON can carry it."""
+        statuses = [[app, status, count] for (app, status), count in self.statuses.items()]
+        numbers = {name: getattr(self, name) for name in (*_COUNTERS, *_GAUGES)}
+        return {**numbers, "statuses": statuses, "buckets": self._buckets}
+
+    @classmethod
+    def read(cls, plain: Mapping[str, object]) -> Meters:
+        """
+        The mirror of `plain`.
+
+        :raises LookupError, TypeError, ValueError: it is not one.
+        """
+        made = cls()
+        for name in (*_COUNTERS, *_GAUGES):
+            setattr(made, name, plain[name])
+        made.statuses = {(str(app), int(status)): int(count) for app, status, count in plain["statuses"]}  # type: ignore[attr-defined]
+        (*made._buckets,) = plain["buckets"]  # type: ignore[misc]
+        if len(made._buckets) != len(BOUNDS) + 1:
+            raise ValueError("another number of buckets")
+        return made
+
     def info(self, pools: Mapping[str, int]) -> dict[str, object]:
         """As the original's ``/info``, and more."""
         return {
@@ -105,6 +142,56 @@ class Meters:
         lines.append(f"cocaine_proxy_request_seconds_sum {self.seconds:.6f}")
         lines.append(f"cocaine_proxy_request_seconds_count {below}")
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """
+    What an operator is shown of one process, or of several together.
+
+    :ivar pools: app to connections.
+    :ivar healthy: clients should be sent there.
+    """
+
+    meters: Meters = field(default_factory=Meters)
+    pools: Mapping[str, int] = field(default_factory=dict)
+    healthy: bool = False
+
+    def packed(self) -> bytes:
+        """One line of text without its end."""
+        return json.dumps([self.meters.plain(), dict(self.pools), self.healthy]).encode("ascii")
+
+    @classmethod
+    def read(cls, line: bytes) -> Totals:
+        """
+        The mirror of `packed`.
+
+        :raises UndecodableError: it is not one.
+        """
+        try:
+            meters, pools, healthy = json.loads(line)
+            return cls(Meters.read(meters), pools, healthy)
+        except (LookupError, TypeError, ValueError) as problem:
+            raise UndecodableError(f"no report: {problem}") from problem
+
+    def ended(self) -> Totals:
+        """What is left of it when its process is no more."""
+        meters = Meters()
+        meters.add(self.meters)
+        for name in _GAUGES:
+            setattr(meters, name, 0)
+        return Totals(meters)
+
+
+def sum_of(several: Iterable[Totals]) -> Totals:
+    """Several processes as one, which is healthy if one of them is."""
+    meters, pools, healthy = Meters(), dict[str, int](), False
+    for one in several:
+        meters.add(one.meters)
+        healthy = healthy or one.healthy
+        for app, count in one.pools.items():
+            pools[app] = pools.get(app, 0) + count
+    return Totals(meters, pools, healthy)
 
 
 def _label(text: str) -> str:

@@ -7,9 +7,10 @@ Source: reference ``http-tools-sdk.md`` section A.2 (util server) and A.3 (monit
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
-from cocaine_tx.proxy.door import Door
 from cocaine_tx.proxy.failure import Failure, not_routed
+from cocaine_tx.proxy.metrics import Totals
 from cocaine_tx.proxy.request import RequestHead
 
 _JSON = [(b"Content-Type", b"application/json")]
@@ -17,20 +18,24 @@ _PROMETHEUS = [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
 class Operations:
-    """Answers about one door."""
+    """
+    Answers about one proxy process, or several.
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    :param totals: what they have counted.
+    """
+
+    def __init__(self, totals: Callable[[], Totals]) -> None:
+        self._totals = totals
 
     def __call__(self, head: RequestHead) -> Failure:
         """The answer to one request."""
         if head.method not in (b"GET", b"HEAD"):
             return Failure(405, "only GET is known here", headers=[(b"Allow", b"GET, HEAD")])
         path, _, query = head.target.partition(b"?")
-        pools = {name: len(pool.open) for name, pool in self._door.upstreams.pools.items()}
-        meters = self._door.meters
+        totals = self._totals()
+        meters, pools = totals.meters, totals.pools
         if path == b"/ping":
-            return Failure(200, "OK") if self._door.healthy else Failure(503, "Failed")
+            return Failure(200, "OK") if totals.healthy else Failure(503, "Failed")
         if path == b"/info" or (path == b"/metrics" and query == b"format=json"):
             return Failure(200, json.dumps(meters.info(pools)), headers=_JSON)
         if path == b"/metrics":

@@ -27,12 +27,15 @@ class Terms:
     :ivar write: for a client to take anything of what waits for it.
     :ivar keep_alive: for a client to begin its next request.
     :ivar inline: largest body that travels inside the request's first chunk.
+    :ivar gathered: most bytes of such bodies, all requests together.
     :ivar buffer: most bytes of one answer that wait for a slow client.
     :ivar attempts: tries of one request in all.
     :ivar queue_full_status: 503, or 500 as the originals.
     :ivar request_header: lower case; carries the request's id.
     :ivar sticky_header: lower case; its value chooses a member of a routing group.
     :ivar mapped: lower case; HTTP headers that also travel as headers of the call.
+    :ivar services: that may be called by JSON-RPC; empty: nobody may.
+    :ivar json_size: most bytes of JSON in answer to one JSON-RPC request.
     :ivar tracing_chance: share of requests that are traced though they bring no trace, 0 to 1.
     """
 
@@ -46,12 +49,15 @@ class Terms:
     write: float = 30.0
     keep_alive: float = 75.0
     inline: int = 2**20
+    gathered: int = 256 * 2**20
     buffer: int = 256 * 2**10
     attempts: int = 3
     queue_full_status: int = 503
     request_header: bytes = b"x-request-id"
     sticky_header: bytes = b"x-cocaine-sticky"
     mapped: frozenset[bytes] = frozenset()
+    services: frozenset[str] = frozenset()
+    json_size: int = 8 * 2**20
     tracing_chance: float = 0.05
 
     def chunk_time(self, app: str, event: str) -> float:

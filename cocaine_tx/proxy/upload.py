@@ -12,7 +12,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from cocaine_tx.proxy.answer import Answer
-from cocaine_tx.proxy.failure import error_answer
+from cocaine_tx.proxy.failure import Failure, error_answer
+from cocaine_tx.proxy.gathering import Gathering
 from cocaine_tx.proxy.request import RequestHead
 from cocaine_tx.proxy.upstream import Pool
 from cocaine_tx.wire.session import Channel
@@ -44,8 +45,7 @@ class Upload:
     """
 
     __slots__ = (
-        "_channel", "_continued", "_ended", "_exchange", "_head", "_limit", "_parts", "_pool", "_room",
-        "_size", "way",
+        "_channel", "_continued", "_ended", "_exchange", "_gathering", "_head", "_limit", "_pool", "_room", "way",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, head: RequestHead, limit: int) -> None:
@@ -53,8 +53,7 @@ class Upload:
         self._pool = pool
         self._head = head
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._gathering = Gathering(exchange.http.door, limit)
         self._ended = False
         self._continued = False
         self._channel: Channel | None = None
@@ -94,22 +93,25 @@ class Upload:
             self._exchange.send_alone([_STREAMED], tunnel=False)
             return
         self.way = Way.WHOLE
-        if (head.length is not None and head.length > self._limit) or self._size > self._limit:
-            self._refuse()
+        if (head.length is not None and head.length > self._limit) or self._gathering.excess:
+            self._refuse(self._too_large())
             return
         self._go_on()
         if self._ended:
             self._send()
 
     def _go_on(self) -> None:
-        if self._head.expect_continue and not self._continued and not self._size and not self._ended:
+        if self._head.expect_continue and not self._continued and not self._gathering.size and not self._ended:
             self._continued = True
             self._exchange.http.say(_CONTINUE)
 
-    def _refuse(self) -> None:
+    def _too_large(self) -> Failure:
+        return error_answer(413, f"the application takes bodies of at most {self._limit} bytes")
+
+    def _refuse(self, answer: Failure) -> None:
         self.way = Way.REFUSED
-        self._parts.clear()
-        self._exchange.reply(error_answer(413, f"the application takes bodies of at most {self._limit} bytes"))
+        self._gathering.release()
+        self._exchange.reply(answer)
 
     def take(self, data: bytes) -> None:
         """Some of the body has arrived."""
@@ -124,10 +126,11 @@ class Upload:
             return
         if self.way is Way.REFUSED:
             return
-        self._parts.append(data)
-        self._size += len(data)
-        if self.way is Way.WHOLE and self._size > self._limit:
-            self._refuse()
+        full = self._gathering.add(data)
+        if self.way is Way.WHOLE and self._gathering.excess:
+            self._refuse(self._too_large())
+        elif full is not None:
+            self._refuse(full)
 
     def end(self) -> None:
         """The body is complete."""
@@ -138,9 +141,7 @@ class Upload:
             self._channel.choke()
 
     def _send(self) -> None:
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._exchange.send(body, self._exchange.http.door.clock.seconds())
+        self._exchange.send(self._gathering.whole(), self._exchange.http.door.clock.seconds())
 
     def opened(self, channel: Channel, room: float) -> None:
         """
@@ -154,9 +155,7 @@ class Upload:
             return
         self._go_on()
         self._exchange.http.release(self)
-        parts = self._parts
-        self._parts = []
-        for part in parts:
+        for part in self._gathering.parts():
             self.take(part)
         if self._ended:
             channel.choke()
@@ -166,6 +165,10 @@ class Upload:
         self._room += size
         if self._room > 0:
             self._exchange.http.release(self)
+
+    def release(self) -> None:
+        """The request has come to its end."""
+        self._gathering.release()
 
     @property
     def waiting(self) -> bool:

@@ -16,7 +16,7 @@ from random import random
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError as TooLate
+from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 
 from cocaine_tx.errors import CocaineError, RemoteProtocolError, Unreachable
@@ -30,6 +30,8 @@ from cocaine_tx.wire.idl import parse_protocol
 EJECTED = 10.0
 #: Seconds without a request after which an app's connections are closed.
 UNUSED = 600.0
+#: Requests of one turn that go to the same connection.
+BATCH = 32
 #: Seconds for the app to say what it takes.
 INFO_TIME = 5.0
 
@@ -98,12 +100,30 @@ class Pool:
         self._connecting = 0
         self._ejected: dict[Endpoint, float] = {}
         self._next = 0
+        self._turn = self._batch = 0
+        self._latest: Upstream | None = None
         self._pending: set[Deferred[None]] = set()
 
     # -- choosing
 
     def pick(self, excluded: tuple[Upstream, ...] = ()) -> Upstream | None:
-        """The least loaded of those that can take a request; the first of equals changes with every call."""
+        """
+        The least loaded of those that can take a request; the first of equals changes with every call.
+
+        What comes in one turn of the reactor goes to the same one: it leaves in one write, is read at once by the node
+        and by the worker, and their answers come back the same way. A full batch goes on to the next.
+        """
+        turn = self._dialer.turn.number
+        latest = self._latest
+        if turn == self._turn and self._batch and latest is not None and not latest.aside and not excluded:
+            self._batch -= 1
+            if not latest.connection.held and not latest.connection.over:
+                return latest
+        best = self._latest = self._least(excluded)
+        self._turn, self._batch = turn, BATCH
+        return best
+
+    def _least(self, excluded: tuple[Upstream, ...]) -> Upstream | None:
         offered = self.open
         count = len(offered)
         if count + self._connecting < self.size:

@@ -13,7 +13,8 @@ from twisted.internet.interfaces import IDelayedCall
 
 from cocaine_tx.proxy.locators import Locators
 from cocaine_tx.proxy.upstream import UNUSED, Pool
-from cocaine_tx.rpc.client import Dialer
+from cocaine_tx.rpc.client import Dialer, Remote
+from cocaine_tx.wire.idl import parse_protocol
 
 #: Seconds between looks at the pools, and between questions whether the locator is there.
 TEND, CHECK = 1.0, 5.0
@@ -34,7 +35,7 @@ class Upstreams:
         self.size, self.lifespan, self.sizes = size, lifespan, sizes
         self._dialer = dialer
         self._timer: IDelayedCall | None = None
-        self._checked = 0.0
+        self._checked = -CHECK
         locators.regrouped = self._regrouped
 
     def start(self) -> None:
@@ -55,6 +56,16 @@ class Upstreams:
             size = self.sizes.get(app, self.size)
             found = self.pools[app] = Pool(app, self._dialer, self.locators, size, self.lifespan)
         return found
+
+    async def reach(self, service: str) -> Remote:
+        """
+        A connection of its own to any service, which the caller closes.
+
+        :raises ServiceNotFound: no such service.
+        :raises ConnectionGone: it cannot be connected to.
+        """
+        info = await self.locators.resolve(service)
+        return await self._dialer.connect(info.endpoints, parse_protocol(service, info.version, info.graph))
 
     def resize(self, size: int, lifespan: float, sizes: Mapping[str, int]) -> None:
         """New settings, for pools that exist as well."""

@@ -21,6 +21,7 @@ class Turn:
     What is left to do when the current reactor turn's events have been taken.
 
     :param clock: gives ``callLater``.
+    :ivar number: of this turn; what is sent under one number leaves in one write.
     """
 
     _log = Logger()
@@ -29,6 +30,7 @@ class Turn:
         self._clock = clock
         self._due: list[Callable[[], None]] = []
         self._asked = False
+        self.number = 0
 
     def call(self, act: Callable[[], None]) -> None:
         """Run it when the turn ends, in the order asked for."""
@@ -38,6 +40,7 @@ class Turn:
             self._clock.callLater(0, self._end)
 
     def _end(self) -> None:
+        self.number += 1
         for _ in range(_ROUNDS):
             acts, self._due = self._due, []
             for act in acts:

@@ -96,8 +96,27 @@ def pack_headers(headers: Headers) -> bytes:
     return pack([(False, name, value) for name, value in headers])
 
 
-#: Bytes that msgpack reserves for each connection at once; its own choice would be a megabyte.
-_FIRST = 16 * 1024
+#: Bytes that msgpack reserves for each connection at once (its own choice would be a megabyte). It doubles from there;
+#: with reads of 64 KiB this start has it reach the default frame limit by a step that is not a double one.
+_FIRST = 256 * 1024
+
+
+class _Spent:
+    """In an unpacker's place when nothing more is read."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> None:
+        """Whatever still comes is dropped."""
+
+    def tell(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+_SPENT = _Spent()
 
 
 class FrameDecoder:
@@ -118,7 +137,7 @@ class FrameDecoder:
         self._limits = limits
         self._dense = self._seen = 0
         self.unfinished = 0
-        self._unpacker = msgpack.Unpacker(
+        self._unpacker: Any = msgpack.Unpacker(
             raw=True, use_list=False, strict_map_key=False, read_size=_FIRST, max_buffer_size=limits.frame + _READ,
             max_array_len=limits.items, max_map_len=limits.items, max_str_len=limits.frame, max_bin_len=limits.frame,
             max_ext_len=0, ext_hook=_no_ext,
@@ -139,6 +158,10 @@ class FrameDecoder:
         except Exception as problem:
             raise UndecodableError(f"a frame is larger than {self._limits.frame} bytes") from problem
         return iter(self._unpacker)
+
+    def end(self) -> None:
+        """Read nothing more, and let the buffer go: most of what a dead connection keeps until it is collected."""
+        self._unpacker = _SPENT
 
     def _weigh(self, size: int) -> None:
         """

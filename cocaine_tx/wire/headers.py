@@ -75,12 +75,14 @@ class HeaderDecoder:
     :param limit: most bytes of names and values in one frame's headers.
     """
 
-    __slots__ = ("_dynamic", "_limit", "_size")
+    __slots__ = ("_dynamic", "_latest", "_limit", "_meaning", "_size")
 
     def __init__(self, limit: int = 65536) -> None:
         self._dynamic: deque[Header] = deque()
         self._size = 0
         self._limit = limit
+        self._latest: Any = ()
+        self._meaning: Headers = ()
 
     def decode(self, entries: Iterable[Any]) -> Headers:
         """
@@ -88,29 +90,40 @@ class HeaderDecoder:
 
         :raises HeaderError: an entry of a wrong shape, an index out of range, or more bytes than the limit.
         """
+        # Many a client says the same with every call; literals that are not stored mean the same every time. (Zero
+        # equals False and is none.)
+        if entries == self._latest and all(entry[0] is False for entry in entries):
+            return self._meaning
         headers: list[Header] = []
         total = 0
+        plain = True
         for entry in entries:
             if entry.__class__ is int:
                 header = self._entry(entry)
+                plain = False
             elif entry.__class__ is tuple and len(entry) == 3:
                 store, name, value = entry
                 if store.__class__ is not bool or value.__class__ is not bytes:
                     raise HeaderError("a header is not [store, name, value]")
                 if name.__class__ is int:
                     name = self._entry(name)[0]
+                    plain = False
                 elif name.__class__ is not bytes:
                     raise HeaderError("a header's name is neither an index nor text")
                 header = (name, value)
                 if store:
                     self._store(header)
+                    plain = False
             else:
                 raise HeaderError("a header is neither an index nor a triple")
             total += len(header[0]) + len(header[1])
             if total > self._limit:
                 raise HeaderError(f"headers are larger than {self._limit} bytes")
             headers.append(header)
-        return tuple(headers)
+        meaning = tuple(headers)
+        if plain:
+            self._latest, self._meaning = entries, meaning
+        return meaning
 
     def _entry(self, index: int) -> Header:
         if 1 <= index <= _STATIC:

@@ -125,6 +125,12 @@ def _encoded(text: str) -> bytes:
 def _pairs(container: object) -> Headers:
     entries: Iterable[object]
     if type(container) is list:  # what the wire brings; asking an abstract class first would double the cost
+        try:
+            usual = [(name, value) for name, value in container if type(name) is bytes and type(value) is bytes]
+        except (TypeError, ValueError):
+            usual = []
+        if len(usual) == len(container):
+            return usual
         entries = container
     elif isinstance(container, Mapping):
         entries = container.items()

@@ -305,6 +305,7 @@ class Session:
     def lose(self) -> list[Channel]:
         """The connection is gone: every channel ends. Returns those that were open, in the order of their opening."""
         self.ended = True
+        self._decoder.end()
         open_channels = list(self._channels.values())
         self._channels.clear()
         self._out.clear()

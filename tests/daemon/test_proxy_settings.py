@@ -32,6 +32,8 @@ class ProxySettingsTests(SynchronousTestCase):
             ("host-suffix: a.b", {"host_suffix": "a.b"}),
             ("tracing: {chance: 0.5}", {"tracing_chance": 0.5}),
             ("json-rpc: {services: [storage]}", {"jsonrpc": ("storage",)}),
+            ("json-rpc: {answer-size: 2000}", {"jsonrpc_size": 2000}),
+            ("limits: {bodies: 5}", {"limits": HttpLimits(bodies=5)}),
             ("timeouts: {chunk: 3, apps: {a: 1, b: {e: 2, '': 3}}}",
              {"timeouts": Timeouts(chunk=3.0, apps={"a": {"": 1.0}, "b": {"e": 2.0, "": 3.0}})}),
             ("pool: {size: 9, services: {a: 20}}", {"pool": Pool(9, services={"a": 20})}),

@@ -206,6 +206,19 @@ class ProxyTests(SynchronousTestCase):
         status, body = ask(port, "/shop/big/160")
         self.assertEqual((status, len(body)), (200, 160 * 65536))
 
+    def test_json_rpc(self) -> None:
+        """A listed service answers JSON-RPC, another does not."""
+        port, _ = self.proxy(**{"json-rpc": {"services": ["storage"]}})
+        call = {"jsonrpc": "2.0", "id": 1, "method": "storage.find", "params": ["manifests", ["app"]]}
+        status, body = ask(port, "/", "POST", json.dumps(call), X_Cocaine_JSON_RPC="1")
+        self.assertEqual((status, json.loads(body)), (200, {"jsonrpc": "2.0", "id": 1, "result": ["shop"]}))
+        for method, params, code in (
+            ("node.list", [], -32601), ("storage.find", [1], -32602), ("storage.read", ["manifests", "x"], -32000)
+        ):
+            call |= {"method": method, "params": params}
+            status, body = ask(port, "/", "POST", json.dumps(call), Content_Type="application/json-rpc")
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (200, code))
+
     def test_killed_worker(self) -> None:
         """A worker that dies under a request is an error to that client at once; the next request works."""
         port, _ = self.proxy(retry={"attempts": 1})

@@ -72,6 +72,36 @@ class AnswerTests(WorldCase):
             self.assertTrue(client.take().endswith(b"\r\n\r\n" + number))
         self.assertIsNotNone(client.ended)
 
+    def test_bodies_of_all(self) -> None:
+        """Uploads of many clients together are held up to a limit; whoever comes too late may come again."""
+        world = self.world(gathered=1000)
+        app = world.app()
+        post = b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 700\r\n\r\n"
+        first, second = world.ask(post + b"x" * 600), world.ask(post + b"y" * 600)
+        self.assertEqual(self.status(second), 503)
+        self.assertIn(b"Retry-After: 1\r\n", second.got)
+        first.send(b"x" * 100)
+        world.advance()
+        self.assertEqual(world.door.gathered, 700)
+        app.jobs[0].answer(b"")
+        world.advance()
+        self.assertEqual((self.status(first), world.door.gathered), (200, 0))
+        self.assertEqual(len(app.jobs), 1)
+
+    def test_silent_locator(self) -> None:
+        """A locator that hangs makes the proxy unhealthy, and its clients get an answer."""
+        world = self.world()
+        world.mute = True
+        client = world.ask(get("/app/http/"))
+        for _ in range(20):
+            world.advance(1)
+        self.assertIn(self.status(client), (502, 503))
+        self.assertEqual(self.status(world.ask(get("/ping"))), 503)
+        world.mute = False
+        for _ in range(12):
+            world.advance(1)
+        self.assertEqual(self.status(world.ask(get("/ping"))), 200)
+
     def test_many_own_answers_at_once(self) -> None:
         """A long row of requests that lead nowhere is answered without end of breath."""
         world = self.world()

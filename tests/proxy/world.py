@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
@@ -84,6 +85,8 @@ class App:
     :ivar greet: called with each new job; ``play``: when the proxy has sent all of it.
     """
 
+    spoken = APP
+
     def __init__(self, world: World, name: str, port: int) -> None:
         self.name = name
         self.address = (NODE, port)
@@ -146,8 +149,9 @@ class World:
         self.apps: dict[str, App] = {}
         self.resolved: list[str] = []
         self.routers: list[Channel] = []
+        self.mute = False  # the locator says nothing
         dispatch = Dispatch(
-            LOCATOR, {"resolve": self._resolve, "cluster": lambda headers: ({},)}, {"routing": self._routing}
+            LOCATOR, {"resolve": self._resolve, "cluster": self._cluster}, {"routing": self._routing}
         )
         self.node.listenTCP(10053, ServiceFactory(dispatch, Hospitality(self.turn, self.node)), interface=NODE)
         host = self.network.host(PROXY)
@@ -168,12 +172,17 @@ class World:
         self.upstreams.start()
         self.advance()
 
-    def _resolve(self, headers: Headers, name: bytes, seed: bytes = b"") -> tuple[Any, ...]:
+    def _cluster(self, headers: Headers) -> Any:
+        return Deferred() if self.mute else ({},)
+
+    def _resolve(self, headers: Headers, name: bytes, seed: bytes = b"") -> Any:
+        if self.mute:
+            return Deferred()
         self.resolved.append(name.decode())
         app = self.apps.get(name.decode())
         if app is None:
             raise ServiceNotFound()
-        return ([list(app.address)], APP.version, APP.graph())
+        return ([list(app.address)], app.spoken.version, app.spoken.graph())
 
     def _routing(self, channel: Channel, headers: Headers, uid: bytes) -> None:
         self.routers.append(channel)

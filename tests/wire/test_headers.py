@@ -187,3 +187,37 @@ class MeaningTests(SynchronousTestCase):
     def test_sent_uncompressed(self) -> None:
         """We send nothing but literals that are not stored, since the Python client reads headers lazily."""
         self.assertEqual(pack_headers(((b"a", b"1"),)), pack([[False, b"a", b"1"]]))
+
+
+class RepeatedTests(SynchronousTestCase):
+    """The same entries twice in a row."""
+
+    def test_literals(self) -> None:
+        """Literals that are not stored mean the same again."""
+        decoder = HeaderDecoder()
+        entries = ((False, b"a", b"1"), (False, b"b", b"2"))
+        self.assertEqual(decoder.decode(entries), ((b"a", b"1"), (b"b", b"2")))
+        self.assertEqual(decoder.decode(tuple(entries)), ((b"a", b"1"), (b"b", b"2")))
+
+    def test_stored(self) -> None:
+        """What changes the table is carried out every time it is said."""
+        decoder = HeaderDecoder()
+        decoder.decode(((True, b"a", b"1"),))
+        decoder.decode(((True, b"b", b"2"),))
+        decoder.decode(((True, b"a", b"1"),))
+        self.assertEqual(decoder.decode((83, 84, 85)), ((b"a", b"1"), (b"b", b"2"), (b"a", b"1")))
+
+    def test_indexed(self) -> None:
+        """An index means whatever stands there now."""
+        decoder = HeaderDecoder()
+        decoder.decode(((True, b"a", b"1"),))
+        self.assertEqual(decoder.decode((83,)), ((b"a", b"1"),))
+        decoder.decode(((True, b"b", b"2"),))
+        self.assertEqual(decoder.decode((83,)), ((b"b", b"2"),))
+
+    def test_truth_is_no_number(self) -> None:
+        """Entries that only look equal to the ones before are judged by themselves."""
+        decoder = HeaderDecoder()
+        decoder.decode(((False, b"a", b"1"),))
+        with self.assertRaises(HeaderError):
+            decoder.decode(((0, b"a", b"1"),))

@@ -1,0 +1,210 @@
+"""The proxy as processes, with nothing behind it: how it listens, reloads, counts and ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 20.0
+TWISTD = "from twisted.scripts.twistd import run; run()"
+#: As systemd starts a daemon: the socket is descriptor 3, and the process knows that it is meant.
+SYSTEMD = (
+    "import os; os.dup2({fd}, 3); "
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='http'); " + TWISTD
+)
+
+
+def until(ready: Callable[[], Any], otherwise: str) -> Any:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if found := ready():
+                return found
+        except OSError:
+            pass
+        if time.monotonic() > end:
+            raise AssertionError(otherwise)
+        time.sleep(0.05)
+
+
+class Local(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(self.host)
+
+
+def ask(where: int | Path, target: str = "/", method: str = "GET", body: Any = None, **headers: str) -> tuple[int, str]:
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", where, timeout=PATIENCE)
+        if isinstance(where, int) else Local(str(where))
+    )  # fmt: skip
+    fields = {"Host": "a", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    try:
+        connection.request(method, target, body, fields)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+class ProxyProcessTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ctx"))
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.config = self.folder / "proxy.yaml"
+
+    def port(self) -> tuple[int, socket.socket]:
+        """A listening socket, kept until the test has given it away."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        return int(listening.getsockname()[1]), listening
+
+    def free(self) -> int:
+        port, listening = self.port()
+        listening.close()
+        return port
+
+    def write(self, **settings: Any) -> None:
+        self.config.write_text(json.dumps({"locators": ["127.0.0.1:1"], **settings}))
+
+    def start(self, where: int | Path, program: str = TWISTD, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+        log = open(self.folder / "log", "wb")  # noqa: SIM115 - the process has it
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, "--nodaemon", "--pidfile=", "cocaine-proxy", "-c", str(self.config)],
+            cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log, pass_fds=fds,
+        )  # fmt: skip
+        log.close()
+        self.addCleanup(self.end, process)
+        until(lambda: self.alive(process) and ask(where)[0] == 404, "the proxy does not answer")
+        return process
+
+    def alive(self, process: subprocess.Popen[bytes]) -> bool:
+        self.assertIsNone(process.poll(), (self.folder / "log").read_text())
+        return True
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def children(self, process: subprocess.Popen[bytes]) -> list[int]:
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not listed.exists():
+            raise SkipTest("this kernel does not list children")
+        return [int(pid) for pid in listed.read_text().split()]
+
+    def replaced(self, process: subprocess.Popen[bytes], victim: int) -> None:
+        until(
+            lambda: len(pids := self.children(process)) == 2 and victim not in pids, "the child was not replaced"
+        )
+
+    def test_counters_of_all(self) -> None:
+        """Prometheus sees the sum of all processes, and it never falls, whichever of them ends."""
+        port, operations = self.free(), self.free()
+        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], processes=2,
+                   operations=f"tcp:{operations}:interface=127.0.0.1")  # fmt: skip
+        process = self.start(port)
+
+        def counted(status: str) -> int:
+            _, text = ask(operations, "/metrics")
+            name = f'cocaine_proxy_requests_total{{app="",code="{status}"}} '
+            return sum(int(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
+
+        for _ in range(20):
+            ask(port, "/ping")
+        until(lambda: counted("503") == 20, "the requests are not counted")
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            victim = self.children(process)[0]
+            os.kill(victim, number)
+            self.replaced(process, victim)
+            self.assertEqual(counted("503"), 20)
+        for _ in range(5):
+            until(lambda: ask(port, "/ping")[0] == 503, "the proxy does not answer")
+        until(lambda: counted("503") >= 25, "the new ones are not counted")
+        self.assertEqual(ask(operations, "/ping"), (503, "Failed\n"))
+        self.assertEqual(json.loads(ask(operations, "/info")[1])["requests"]["inprogress"], 0)
+
+    def test_unix_socket(self) -> None:
+        """A UNIX socket keeps its mode, outlives each child, and goes with the parent."""
+        path = self.folder / "http"
+        self.write(endpoints=[f"unix:{path}:mode=600"], processes=2)
+        process = self.start(path)
+        until(lambda: len(self.children(process)) == 2, "there are no two children")
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        victim = self.children(process)[0]
+        os.kill(victim, signal.SIGTERM)
+        self.replaced(process, victim)
+        self.assertEqual(ask(path)[0], 404)
+        self.end(process)
+        self.assertFalse(path.exists())
+
+    def test_systemd(self) -> None:
+        """A socket that systemd has opened is served, by one process or by several."""
+        for processes in (1, 2):
+            port, listening = self.port()
+            self.write(endpoints=["systemd:domain=INET:index=0"], processes=processes)
+            process = self.start(port, SYSTEMD.format(fd=listening.fileno()), (listening.fileno(),))
+            self.assertEqual(ask(port)[0], 404)
+            self.end(process)
+
+    def test_systemd_unix(self) -> None:
+        """A path that systemd has made is left to systemd."""
+        path = self.folder / "given"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen()
+            self.write(endpoints=["systemd:domain=UNIX:index=0"])
+            process = self.start(path, SYSTEMD.format(fd=listening.fileno()), (listening.fileno(),))
+            self.end(process)
+            self.assertTrue(path.exists())
+
+    def test_reload(self) -> None:
+        """SIGHUP makes new settings hold and begins a new log; a file with a mistake changes nothing."""
+        for processes in (1, 2):
+            port = self.free()
+            log = self.folder / f"access{processes}"
+            settings: dict[str, Any] = {"endpoints": [f"tcp:{port}:interface=127.0.0.1"], "processes": processes}
+            self.write(**settings, **{"access-log": {"file": str(log), "format": "combined"}})
+            process = self.start(port)
+            until(lambda log=log: log.exists() and " 404 " in log.read_text(), "there is no access log")
+
+            def call(port: int = port) -> int:
+                body = '{"jsonrpc": "2.0", "id": 1, "method": "node.list"}'
+                return ask(port, "/", "POST", body, Content_Type="application/json")[0]
+
+            self.assertEqual(call(), 404)
+            log.rename(f"{log}.1")
+            changed = {"access-log": {"file": str(log), "format": "json"}, "json-rpc": {"services": ["storage"]}}
+            self.write(**settings, **changed)
+            process.send_signal(signal.SIGHUP)
+            until(lambda call=call: all(call() == 200 for _ in range(10)), "the settings do not hold")
+            until(lambda log=log: log.exists() and log.read_text(), "there is no new access log")
+            self.assertEqual(json.loads(log.read_text().splitlines()[-1])["method"], "POST")
+            self.config.write_text("limits: {body: many}")
+            process.send_signal(signal.SIGHUP)
+            until(lambda: "stays as it was" in (self.folder / "log").read_text(), "the mistake is not told")
+            self.assertEqual(call(), 200)
+            self.end(process)
