@@ -132,6 +132,7 @@ def by_haproxy(folder: Path) -> list[Seen]:
         words = line.split(" ")
         if len(words) == 7 and words[1] == "ours":
             method, target, host, body = (word[1:] for word in words[3:])
+            method = method.replace("#23", "#")  # as its log escapes it
             body_bytes = text(body).encode("latin-1")
             found.append(Seen(words[0], int(words[2]), method, origin(method, text(target)), text(host), body_bytes))
     return found
