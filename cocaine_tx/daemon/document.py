@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from cocaine_tx.daemon import legacy
-from cocaine_tx.daemon.section import Section, Source
-from cocaine_tx.errors import ConfigError
+from ..errors import ConfigError
+from . import legacy
+from .section import Section, Source
 
 #: What complaints call the configuration where no file is given.
 BUILT_IN = "built-in configuration"

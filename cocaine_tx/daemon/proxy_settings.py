@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cocaine_tx.daemon.document import Document
-from cocaine_tx.daemon.section import Section
-from cocaine_tx.daemon.settings import LOCATOR_PORT, Limits, host_port, limits
-from cocaine_tx.errors import ConfigError
+from ..errors import ConfigError
+from .document import Document
+from .section import Section
+from .settings import LOCATOR_PORT, Limits, host_port, limits
 
 
 @dataclass(frozen=True, slots=True)

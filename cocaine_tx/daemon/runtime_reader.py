@@ -14,9 +14,10 @@ import os
 from dataclasses import replace
 from enum import Enum
 
-from cocaine_tx.daemon.document import Document
-from cocaine_tx.daemon.section import Section
-from cocaine_tx.daemon.settings import (
+from ..errors import ConfigError
+from .document import Document
+from .section import Section
+from .settings import (
     LOCATOR_PORT,
     Component,
     Gateway,
@@ -28,7 +29,6 @@ from cocaine_tx.daemon.settings import (
     host_port,
     limits,
 )
-from cocaine_tx.errors import ConfigError
 
 #: A gateway beside a node on one host must have another port.
 GATEWAY_LOCATOR_PORT = 10054

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cocaine_tx.errors import ConfigError
+from ..errors import ConfigError
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cocaine_tx.daemon.section import Section
-from cocaine_tx.errors import ConfigError
+from ..errors import ConfigError
+from .section import Section
 
 LOCATOR_PORT = 10053
 

@@ -25,7 +25,7 @@ from typing import Protocol, cast
 
 import msgpack
 
-from cocaine_tx.errors import ArchiveError, CocaineError, SpoolError
+from ..errors import ArchiveError, CocaineError, SpoolError
 
 #: No header of an honest archive is longer; tarfile would read one of any size into memory.
 _LARGEST_READ = 1024 * 1024

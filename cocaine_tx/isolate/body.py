@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from cocaine_tx.interfaces import Exit
+from ..interfaces import Exit
 
 #: Seconds between looks at a process where the system has no pidfd.
 _LOOK = 0.05

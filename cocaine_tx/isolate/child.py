@@ -19,9 +19,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from cocaine_tx.errors import SpawnFailed
-from cocaine_tx.interfaces import Exit, IWorkerProcess
-from cocaine_tx.isolate.body import Body, Program, Spawned, Watched, Watching
+from ..errors import SpawnFailed
+from ..interfaces import Exit, IWorkerProcess
+from .body import Body, Program, Spawned, Watched, Watching
 
 _READ = 64 * 1024
 #: Reads at most this often after the end; a stranger that still holds the pipe could feed it for ever.

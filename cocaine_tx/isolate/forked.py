@@ -12,8 +12,8 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from cocaine_tx.interfaces import Exit
-from cocaine_tx.isolate.body import Watched, Watching
+from ..interfaces import Exit
+from .body import Watched, Watching
 
 #: Generations between the program we started and the one that forks (shells that do not ``exec``).
 _GENERATIONS = 8

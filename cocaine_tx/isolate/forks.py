@@ -17,12 +17,12 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
-from cocaine_tx.errors import UndecodableError
-from cocaine_tx.interfaces import Exit, Launch
-from cocaine_tx.isolate.body import Program, Watched, Watching, exit_of
-from cocaine_tx.isolate.child import Child
-from cocaine_tx.isolate.forked import Forked
-from cocaine_tx.wire import template as messages
+from ..errors import UndecodableError
+from ..interfaces import Exit, Launch
+from ..wire import template as messages
+from .body import Program, Watched, Watching, exit_of
+from .child import Child
+from .forked import Forked
 
 #: Seconds in which a template answers an order; forking takes a thousandth of that.
 PATIENCE = 5.0

@@ -18,12 +18,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from cocaine_tx.interfaces import IImage, IWorkerProcess, Launch
-from cocaine_tx.isolate import versions
-from cocaine_tx.isolate.body import Program, Watching
-from cocaine_tx.isolate.child import Child
-from cocaine_tx.isolate.settings import ProcessSettings
-from cocaine_tx.isolate.template import Template
+from ..interfaces import IImage, IWorkerProcess, Launch
+from . import versions
+from .body import Program, Watching
+from .child import Child
+from .settings import ProcessSettings
+from .template import Template
 
 T = TypeVar("T")
 

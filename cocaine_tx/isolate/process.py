@@ -20,11 +20,11 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from cocaine_tx.errors import SpoolError
-from cocaine_tx.interfaces import IImage, IIsolate, IStorage
-from cocaine_tx.isolate import versions
-from cocaine_tx.isolate.image import Account, Image, Reactor, off
-from cocaine_tx.isolate.settings import ProcessSettings
+from ..errors import SpoolError
+from ..interfaces import IImage, IIsolate, IStorage
+from . import versions
+from .image import Account, Image, Reactor, off
+from .settings import ProcessSettings
 
 T = TypeVar("T")
 

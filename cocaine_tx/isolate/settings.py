@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cocaine_tx.errors import InvalidArgument
-from cocaine_tx.isolate.archive import Limits
+from ..errors import InvalidArgument
+from .archive import Limits
 
 #: Names of limits, as ``prlimit`` and POSIX call them.
 RLIMITS = frozenset(

@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from cocaine_tx.interfaces import Exit, Launch
-from cocaine_tx.isolate.body import Program, Watching
-from cocaine_tx.isolate.child import Child
-from cocaine_tx.isolate.forks import Forks, Plain
-from cocaine_tx.wire.protocols import TEMPLATE_VARIABLE
+from ..interfaces import Exit, Launch
+from ..wire.protocols import TEMPLATE_VARIABLE
+from .body import Program, Watching
+from .child import Child
+from .forks import Forks, Plain
 
 #: Bytes that are kept of what it prints.
 _MEMORY = 16 * 1024

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cocaine_tx.errors import ArchiveError, SpoolError
-from cocaine_tx.isolate.archive import Limits, unpack, unwrap
+from ..errors import ArchiveError, SpoolError
+from .archive import Limits, unpack, unwrap
 
 #: The environment variable that tells which version a process runs from.
 MARK = "COCAINE_TX_VERSION"

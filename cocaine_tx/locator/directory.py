@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cocaine_tx.errors import InvalidArgument
-from cocaine_tx.interfaces import ServiceInfo
+from ..errors import InvalidArgument
+from ..interfaces import ServiceInfo
 
 #: Receives services that have appeared or changed; one without endpoints has gone.
 Follower = Callable[[Mapping[str, ServiceInfo]], None]

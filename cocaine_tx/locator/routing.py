@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import msgpack
 
-from cocaine_tx.errors import RoutingStorageError
+from ..errors import RoutingStorageError
 
 #: Ring steps for each member on average; each gives four points.
 STEPS = 64

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
-from cocaine_tx.node.profile import Profile, QueuePolicy
+from .profile import Profile, QueuePolicy
 
 #: Back-off after crashes, in seconds: the first pause, the longest, and the life that counts as stable.
 FIRST_PAUSE = 1.0

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-from cocaine_tx.errors import InvalidArgument, UncaughtError
+from ..errors import InvalidArgument, UncaughtError
 
 #: Deeper nesting than this has no use in a manifest or a profile.
 DEPTH_LIMIT = 32

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from cocaine_tx.errors import InvalidArgument
-from cocaine_tx.node.fields import Fields, decode, shown
+from ..errors import InvalidArgument
+from .fields import Fields, decode, shown
 
 #: Longest app name, in bytes: leaves room for a version or a pid in a file name of 255.
 NAME_LIMIT = 128

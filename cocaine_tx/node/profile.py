@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
-from cocaine_tx.errors import InvalidArgument
-from cocaine_tx.node.fields import Fields, decode
+from ..errors import InvalidArgument
+from .fields import Fields, decode
 
 
 class QueuePolicy(Enum):

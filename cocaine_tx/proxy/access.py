@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import gmtime, strftime
 from typing import NamedTuple
 
-from cocaine_tx.proxy.request import RequestHead
+from .request import RequestHead
 
 #: Seconds from the first line of a batch until it is written.
 PAUSE = 0.25

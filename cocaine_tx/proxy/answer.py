@@ -24,8 +24,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
-from cocaine_tx.errors import HttpFormatError, LocalProtocolError
-from cocaine_tx.proxy.request import Fields, RequestHead
+from ..errors import HttpFormatError, LocalProtocolError
+from .request import Fields, RequestHead
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _LENGTH = re.compile(rb"[0-9]{1,19}")

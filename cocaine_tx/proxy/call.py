@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cocaine_tx.errors import AppStopped, CocaineError, Unreachable
-from cocaine_tx.proxy.retry import repeatable
-from cocaine_tx.proxy.upstream import Pool, Upstream
-from cocaine_tx.wire.headers import Headers
-from cocaine_tx.wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
-from cocaine_tx.wire.session import Channel, error_of
+from ..errors import AppStopped, CocaineError, Unreachable
+from ..wire.headers import Headers
+from ..wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
+from ..wire.session import Channel, error_of
+from .retry import repeatable
+from .upstream import Pool, Upstream
 
 if TYPE_CHECKING:
-    from cocaine_tx.proxy.exchange import Exchange
+    from .exchange import Exchange
 
 #: Times the buffer's limit that may wait for a slow client while others share its connection to the app.
 _SHARED = 4

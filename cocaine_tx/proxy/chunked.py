@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from cocaine_tx.proxy.head import FIELD, take_line
-from cocaine_tx.proxy.request import Limits, Refused
+from .head import FIELD, take_line
+from .request import Limits, Refused
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'

@@ -20,18 +20,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
-from cocaine_tx.proxy.access import Entry
-from cocaine_tx.proxy.answer import Answer, Ending
-from cocaine_tx.proxy.door import Door
-from cocaine_tx.proxy.doubt import Doubt
-from cocaine_tx.proxy.exchange import Exchange
-from cocaine_tx.proxy.failure import Failure, error_answer, refused
-from cocaine_tx.proxy.parser import RequestParser
-from cocaine_tx.proxy.request import Body, End, Event, Refused, RequestHead
-from cocaine_tx.proxy.route import Route, Verdict, route
-from cocaine_tx.proxy.secure import AnyOutlet, finish, outlet_for
-from cocaine_tx.proxy.terms import Terms
-from cocaine_tx.rpc.connection import tune
+from ..rpc.connection import tune
+from .access import Entry
+from .answer import Answer, Ending
+from .door import Door
+from .doubt import Doubt
+from .exchange import Exchange
+from .failure import Failure, error_answer, refused
+from .parser import RequestParser
+from .request import Body, End, Event, Refused, RequestHead
+from .route import Route, Verdict, route
+from .secure import AnyOutlet, finish, outlet_for
+from .terms import Terms
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
 LINGER = 2.0

@@ -16,15 +16,15 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from cocaine_tx.proxy.access import AccessLog
-from cocaine_tx.proxy.answer import http_date
-from cocaine_tx.proxy.metrics import Meters, Totals
-from cocaine_tx.proxy.retry import Budget
-from cocaine_tx.proxy.terms import Terms
-from cocaine_tx.proxy.upstreams import Upstreams
-from cocaine_tx.rpc.deadlines import Deadlines
-from cocaine_tx.rpc.turn import Turn
-from cocaine_tx.wire.headers import Headers, timeout_header, window_header
+from ..rpc.deadlines import Deadlines
+from ..rpc.turn import Turn
+from ..wire.headers import Headers, timeout_header, window_header
+from .access import AccessLog
+from .answer import http_date
+from .metrics import Meters, Totals
+from .retry import Budget
+from .terms import Terms
+from .upstreams import Upstreams
 
 
 class Door:

@@ -13,24 +13,24 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from cocaine_tx.errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
-from cocaine_tx.proxy.access import Entry
-from cocaine_tx.proxy.answer import Answer, Ending, Shape
-from cocaine_tx.proxy.call import Call
-from cocaine_tx.proxy.failure import Failure, error_answer, failed, not_routed, printable, refused
-from cocaine_tx.proxy.jsonrpc import asked
-from cocaine_tx.proxy.request import Fields, Refused, RequestHead
-from cocaine_tx.proxy.route import Route, Verdict
-from cocaine_tx.proxy.switchboard import Caller
-from cocaine_tx.proxy.trace import Identity, identify
-from cocaine_tx.proxy.upload import Upload
-from cocaine_tx.proxy.upstream import Pool
-from cocaine_tx.wire.headers import Headers, timeout_header
-from cocaine_tx.wire.http import pack_request, unpack_head
-from cocaine_tx.wire.session import Channel
+from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
+from ..wire.headers import Headers, timeout_header
+from ..wire.http import pack_request, unpack_head
+from ..wire.session import Channel
+from .access import Entry
+from .answer import Answer, Ending, Shape
+from .call import Call
+from .failure import Failure, error_answer, failed, not_routed, printable, refused
+from .jsonrpc import asked
+from .request import Fields, Refused, RequestHead
+from .route import Route, Verdict
+from .switchboard import Caller
+from .trace import Identity, identify
+from .upload import Upload
+from .upstream import Pool
 
 if TYPE_CHECKING:
-    from cocaine_tx.proxy.connection import HttpConnection
+    from .connection import HttpConnection
 
 #: Seconds that a switched connection may live as far as the node is concerned.
 _TUNNEL_TIME = 86400.0

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from cocaine_tx.errors import CocaineError, QueueFull, ServiceNotFound
-from cocaine_tx.proxy.request import Fields, Refused
+from ..errors import CocaineError, QueueFull, ServiceNotFound
+from .request import Fields, Refused
 
 _UNPRINTABLE = re.compile(rb"[^\t -~\x80-\xff]")
 

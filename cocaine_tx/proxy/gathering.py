@@ -6,8 +6,8 @@ Bytes count from their arrival until the request has its answer, since a request
 
 from __future__ import annotations
 
-from cocaine_tx.proxy.door import Door
-from cocaine_tx.proxy.failure import Failure, error_answer
+from .door import Door
+from .failure import Failure, error_answer
 
 
 class Gathering:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import httptools
 
-from cocaine_tx.proxy.request import Fields, Limits, Refused
+from .request import Fields, Limits, Refused
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _LINE = rb"(" + _TOKEN + rb") ([!$-;=?-~]++) HTTP/(1\.[01])\r\n"

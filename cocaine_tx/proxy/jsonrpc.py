@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
-from cocaine_tx.errors import (
+from ..errors import (
     CocaineError,
     ConnectionGone,
     InvalidArguments,
@@ -24,7 +24,7 @@ from cocaine_tx.errors import (
     ServiceNotFound,
     Unreachable,
 )
-from cocaine_tx.proxy.request import RequestHead
+from .request import RequestHead
 
 PARSE, INVALID, UNKNOWN, PARAMS = -32700, -32600, -32601, -32602
 #: Ours: the service answered an error; it cannot be reached; somebody broke the protocol; no answer in time; an answer

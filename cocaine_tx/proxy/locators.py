@@ -21,12 +21,12 @@ from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from cocaine_tx.errors import CocaineError, ConnectionGone, Unreachable
-from cocaine_tx.interfaces import Endpoint, ServiceInfo
-from cocaine_tx.rpc.client import Dialer, Remote, service_info
-from cocaine_tx.wire.headers import Headers
-from cocaine_tx.wire.idl import Message, Slot
-from cocaine_tx.wire.session import Channel
+from ..errors import CocaineError, ConnectionGone, Unreachable
+from ..interfaces import Endpoint, ServiceInfo
+from ..rpc.client import Dialer, Remote, service_info
+from ..wire.headers import Headers
+from ..wire.idl import Message, Slot
+from ..wire.session import Channel
 
 #: Seconds between attempts to follow the groups, at first and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from cocaine_tx.proxy.failure import Failure, not_routed
-from cocaine_tx.proxy.metrics import Totals
-from cocaine_tx.proxy.request import RequestHead
+from .failure import Failure, not_routed
+from .metrics import Totals
+from .request import RequestHead
 
 _JSON = [(b"Content-Type", b"application/json")]
 _PROMETHEUS = [(b"Content-Type", b"text/plain; version=0.0.4; charset=utf-8")]

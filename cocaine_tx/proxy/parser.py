@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from cocaine_tx.errors import LocalProtocolError
-from cocaine_tx.proxy.chunked import ChunkedBody
-from cocaine_tx.proxy.head import HEAD, START, fields_of, scan
-from cocaine_tx.proxy.request import Body, End, Event, Limits, Refused, RequestHead, interpret
+from ..errors import LocalProtocolError
+from .chunked import ChunkedBody
+from .head import HEAD, START, fields_of, scan
+from .request import Body, End, Event, Limits, Refused, RequestHead, interpret
 
 _END = End()
 #: Clients repeat themselves: a head that is byte for byte the one before, and no longer than this, means the same.

@@ -10,7 +10,7 @@ Source: reference ``http-tools-sdk.md`` section A.6, item 5.
 
 from __future__ import annotations
 
-from cocaine_tx.errors import (
+from ..errors import (
     AppStopped,
     CocaineError,
     ConnectionGone,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
-from cocaine_tx.proxy.request import Fields, RequestHead
+from .request import Fields, RequestHead
 
 _SERVICE, _EVENT, _HANDLE = b"x-cocaine-service", b"x-cocaine-event", b"x-cocaine-handle"
 _ROUTING = frozenset((_SERVICE, _EVENT, _HANDLE))

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from zope.interface import implementer
 
-from cocaine_tx.rpc.outlet import Outlet
+from ..rpc.outlet import Outlet
 
 
 @implementer(IPushProducer)

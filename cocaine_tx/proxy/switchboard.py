@@ -17,19 +17,19 @@ from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 from twisted.python.failure import Failure as Reason
 
-from cocaine_tx.errors import CocaineError
-from cocaine_tx.proxy import jsonrpc
-from cocaine_tx.proxy.failure import Failure, error_answer
-from cocaine_tx.proxy.gathering import Gathering
-from cocaine_tx.proxy.jsonrpc import Call, Refusal
-from cocaine_tx.rpc.client import Remote
-from cocaine_tx.wire.headers import Headers, timeout_header
-from cocaine_tx.wire.idl import CREDIT, PRIMITIVE, STREAMING, Message, Slot
-from cocaine_tx.wire.protocols import BY_NAME
-from cocaine_tx.wire.session import Channel, error_of
+from ..errors import CocaineError
+from ..rpc.client import Remote
+from ..wire.headers import Headers, timeout_header
+from ..wire.idl import CREDIT, PRIMITIVE, STREAMING, Message, Slot
+from ..wire.protocols import BY_NAME
+from ..wire.session import Channel, error_of
+from . import jsonrpc
+from .failure import Failure, error_answer
+from .gathering import Gathering
+from .jsonrpc import Call, Refusal
 
 if TYPE_CHECKING:
-    from cocaine_tx.proxy.exchange import Exchange
+    from .exchange import Exchange
 
 #: JSON-RPC requests of one process at once; each may have a connection to every service allowed.
 MOST_AT_ONCE = 100

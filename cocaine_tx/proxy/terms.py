@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cocaine_tx.proxy.request import Limits
-from cocaine_tx.proxy.route import HostSuffix
+from .request import Limits
+from .route import HostSuffix
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 from random import getrandbits, random
 from typing import NamedTuple
 
-from cocaine_tx.wire.headers import TRACE_BIT, Headers, Trace
+from ..wire.headers import TRACE_BIT, Headers, Trace
 
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _HEX = re.compile(rb"[0-9A-Fa-f]{16,}")

@@ -11,15 +11,15 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from cocaine_tx.proxy.answer import Answer
-from cocaine_tx.proxy.failure import Failure, error_answer
-from cocaine_tx.proxy.gathering import Gathering
-from cocaine_tx.proxy.request import RequestHead
-from cocaine_tx.proxy.upstream import Pool
-from cocaine_tx.wire.session import Channel
+from ..wire.session import Channel
+from .answer import Answer
+from .failure import Failure, error_answer
+from .gathering import Gathering
+from .request import RequestHead
+from .upstream import Pool
 
 if TYPE_CHECKING:
-    from cocaine_tx.proxy.exchange import Exchange
+    from .exchange import Exchange
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: What the worker sees on a request whose body follows in parts.

@@ -19,12 +19,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 
-from cocaine_tx.errors import CocaineError, RemoteProtocolError, Unreachable
-from cocaine_tx.interfaces import Endpoint
-from cocaine_tx.proxy.locators import Locators
-from cocaine_tx.rpc.client import Dialer, Remote
-from cocaine_tx.rpc.connection import Connection
-from cocaine_tx.wire.idl import parse_protocol
+from ..errors import CocaineError, RemoteProtocolError, Unreachable
+from ..interfaces import Endpoint
+from ..rpc.client import Dialer, Remote
+from ..rpc.connection import Connection
+from ..wire.idl import parse_protocol
+from .locators import Locators
 
 #: Seconds an endpoint that could not be reached is tried only after all others.
 EJECTED = 10.0

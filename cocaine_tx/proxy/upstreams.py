@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from cocaine_tx.proxy.locators import Locators
-from cocaine_tx.proxy.upstream import UNUSED, Pool
-from cocaine_tx.rpc.client import Dialer, Remote
-from cocaine_tx.wire.idl import parse_protocol
+from ..rpc.client import Dialer, Remote
+from ..wire.idl import parse_protocol
+from .locators import Locators
+from .upstream import UNUSED, Pool
 
 #: Seconds between looks at the pools, and between questions whether the locator is there.
 TEND, CHECK = 1.0, 5.0

@@ -12,10 +12,10 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from cocaine_tx.errors import ConfigError
-from cocaine_tx.interfaces import IStorage
-from cocaine_tx.storage.folder import ObjectFolder
-from cocaine_tx.storage.line import Clockwork, Line
+from ..errors import ConfigError
+from ..interfaces import IStorage
+from .folder import ObjectFolder
+from .line import Clockwork, Line
 
 
 @implementer(IStorage)

@@ -21,8 +21,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cocaine_tx.errors import CocaineError, PermissionDenied
-from cocaine_tx.storage.names import ASIDE, absent, decoded, encoded, key_is_tag, tag_is_key, tag_names
+from ..errors import CocaineError, PermissionDenied
+from .names import ASIDE, absent, decoded, encoded, key_is_tag, tag_is_key, tag_names
 
 #: O_NONBLOCK: a fifo that somebody put among the objects must not hold the thread.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.python.threadpool import ThreadPool
 
-from cocaine_tx.errors import CocaineError, Overloaded
+from ..errors import CocaineError, Overloaded
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred, execute
 from zope.interface import implementer
 
-from cocaine_tx.interfaces import IStorage
-from cocaine_tx.storage.names import absent, encoded, key_is_tag, tag_is_key, tag_names
+from ..interfaces import IStorage
+from .names import absent, encoded, key_is_tag, tag_is_key, tag_names
 
 
 @implementer(IStorage)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from cocaine_tx.errors import InvalidArgument, NotFound
+from ..errors import InvalidArgument, NotFound
 
 #: Longest name, in bytes of UTF-8; the limit of every common file system.
 LONGEST = 255

@@ -10,8 +10,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from cocaine_tx.errors import NotFound, SpawnFailed
-from cocaine_tx.interfaces import Exit, IImage, IIsolate, IWorkerProcess, Launch
+from ..errors import NotFound, SpawnFailed
+from ..interfaces import Exit, IImage, IIsolate, IWorkerProcess, Launch
 
 
 @implementer(IWorkerProcess)

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from cocaine_tx.errors import CocaineError, InvalidArgument, NotFound
-from cocaine_tx.interfaces import IStorage
+from ..errors import CocaineError, InvalidArgument, NotFound
+from ..interfaces import IStorage
 
 BAD_NAMES = ("", ".", "..", "a/b", "/", "../up", "nul\0nul", "x" * 256, "\u20ac" * 86, "\ud800", ".~writing.1")
 GOOD_NAMES = (".collection-acls", "1234567890123456:6ba7b810-9dad", "raw\udcff\udc80", "x" * 255, "...", "sp ace", "-n")

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from cocaine_tx.errors import HttpFormatError
+from ..errors import HttpFormatError
 
 Text = str | bytes
 Pairs = Iterable[tuple[Text, Text]] | Mapping[Text, Text]

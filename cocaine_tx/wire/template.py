@@ -17,7 +17,7 @@ from typing import Any
 
 import msgpack
 
-from cocaine_tx.errors import UndecodableError
+from ..errors import UndecodableError
 
 #: Longest datagram in bytes; below what Linux grants a socket's buffer without being asked.
 LARGEST = 96 * 1024

@@ -3,7 +3,7 @@ What an app author imports.
 
 ::
 
-    from cocaine_tx.worker import Worker, http
+    from . import Worker, http
 
     worker = Worker()
 
