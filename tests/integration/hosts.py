@@ -85,8 +85,6 @@ class Hosts:
 
     def start(self, number: int, daemon: str, settings: dict) -> subprocess.Popen:
         """A daemon on a host."""
-        name = f"{daemon}{number}"
-        config = self.folder / f"{name}.yaml"
         state = self.folder / f"h{number}"
         tree = {
             "network": {"endpoint": self.address(number), "pinned": {"locator": 10053}},
@@ -94,6 +92,19 @@ class Hosts:
             "storages": {"core": {"type": "files", "args": {"path": str(self.folder / "storage")}}},
             **settings,
         }
+        return self._daemon(number, daemon, tree)
+
+    def start_proxy(self, number: int, locator: int) -> subprocess.Popen:
+        """An HTTP proxy on a host, port 8080, before another's locator."""
+        return self._daemon(number, "cocaine-proxy", {
+            "endpoints": [f"tcp:8080:interface={self.address(number)}"],
+            "locators": [f"{self.address(locator)}:10053"],
+            "access-log": {"format": "none"},
+        })  # fmt: skip
+
+    def _daemon(self, number: int, daemon: str, tree: dict) -> subprocess.Popen:
+        name = f"{daemon}{number}"
+        config = self.folder / f"{name}.yaml"
         config.write_text(yaml.safe_dump(tree))
         log = self.folder / f"{name}.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -112,11 +123,12 @@ class Hosts:
             env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
 
-    def load(self, number: int, locator: int, app: str, connections: int) -> "Load":
-        """Steady load from a host."""
+    def load(self, number: int, locator: int, app: str, connections: int, *visitors: int) -> "Load":
+        """Steady load from a host; ``visitors`` is the host of a proxy, and how many connections go through it."""
+        visits = [self.address(visitors[0]), str(visitors[1])] if visitors else []
         return Load(subprocess.Popen(
             ["ip", "netns", "exec", self.space(number), sys.executable, str(LOAD), self.address(locator), app,
-             str(connections)],
+             str(connections), *visits],
             env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ))  # fmt: skip
 

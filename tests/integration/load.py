@@ -1,24 +1,28 @@
 """
 Steady load on an app through a locator, until stdin is closed; then one line of JSON that says how it went.
 
-``python load.py LOCATOR APP CONNECTIONS``. Every request carries a word of its own, and is looked at: answered once, by
-whom, failed with what, or not answered in time.
+``python load.py LOCATOR APP CONNECTIONS [PROXY VISITORS]``; visitors come by HTTP. Every request carries a word of its
+own, and is looked at: answered once, by whom, failed with what, or not answered in time.
 """
 
+import io
 import json
 import sys
+import warnings
 from collections import Counter
 
 from twisted.internet import reactor, stdio
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
 
 from cocaine_tx.errors import CocaineError
 from cocaine_tx.rpc.client import Dialer
 from cocaine_tx.rpc.turn import Turn
 
 LOCATOR, APP, CONNECTIONS = sys.argv[1], sys.argv[2], int(sys.argv[3])
+PROXY, VISITORS = (sys.argv[4], int(sys.argv[5])) if len(sys.argv) > 4 else ("", 0)
 PATIENCE = 15.0
 
 
@@ -29,8 +33,10 @@ class Load:
         self.answers = Counter()
         self.errors = Counter()
         self.twice = self.wrong = self.late = self.number = 0
+        self.visits = 0
         self.slowest = 0.0
         self.recent = Counter()
+        self.waiting = {}
 
     async def run(self, name):
         while not self.ended:
@@ -41,14 +47,51 @@ class Load:
                 await deferLater(reactor, 0.1)
                 continue
             while not self.ended and not service.connection.gone:
-                await self.ask(service)
+                await self.timed(self.ask, service)
                 await deferLater(reactor, 0.01)
             service.close()
 
-    async def ask(self, service):
+    async def visit(self):
+        """One visitor, who keeps the connection."""
+        pool = HTTPConnectionPool(reactor)
+        pool.maxPersistentPerHost = 1
+        # A request sent again by the client would hide one that was lost.
+        pool.retryAutomatically = False
+        agent = Agent(reactor, connectTimeout=PATIENCE, pool=pool)
+        while not self.ended:
+            await self.timed(self.fetch, agent)
+            await deferLater(reactor, 0.01)
+        await pool.closeCachedConnections()
+
+    async def timed(self, ask, *args):
+        """One request, with how long it took whatever came of it."""
         self.number += 1
-        word = b"w%d" % self.number
-        begun = reactor.seconds()
+        number, begun = self.number, reactor.seconds()
+        self.waiting[number] = begun
+        try:
+            await ask(b"w%d" % number, *args)
+        finally:
+            del self.waiting[number]
+            self.slowest = max(self.slowest, reactor.seconds() - begun)
+
+    async def fetch(self, word, agent):
+        url = f"http://{PROXY}:8080/{APP}/http/".encode()
+        try:
+            answer = await agent.request(b"POST", url, None, FileBodyProducer(io.BytesIO(word))).addTimeout(
+                PATIENCE, reactor
+            )
+            body = await readBody(answer).addTimeout(PATIENCE, reactor)
+        except Exception as error:
+            self.errors[f"http {type(error).__name__}"] += 1
+            self.late += 1
+            return
+        if answer.code != 200:
+            self.errors[f"http {answer.code}"] += 1
+        else:
+            self.visits += 1
+            self.judge(word, [body])
+
+    async def ask(self, word, service):
         said = []
         try:
             channel, stream = service.stream("enqueue", "echo")
@@ -66,13 +109,17 @@ class Load:
             self.errors[type(error).__name__] += 1
             self.late += 1
             return
-        self.slowest = max(self.slowest, reactor.seconds() - begun)
-        if len(said) != 1:
+        self.judge(word, said)
+
+    def judge(self, word, said):
+        """Look at an answer."""
+        words = b"".join(said).split(b"@")
+        if len(said) != 1 or len(words) > 2:
             self.twice += 1
-        elif said[0].split(b"@")[0] != word:
+        elif len(words) != 2 or words[0] != word:
             self.wrong += 1
         else:
-            host = said[0].split(b"@")[1].decode()
+            host = words[1].decode()
             self.answers[host] += 1
             self.recent[host] += 1
 
@@ -80,7 +127,8 @@ class Load:
         recent, self.recent = dict(self.recent), Counter()
         print(json.dumps({
             "answers": dict(self.answers), "recent": recent, "errors": dict(self.errors), "twice": self.twice,
-            "wrong": self.wrong, "late": self.late, "slowest": round(self.slowest, 3),
+            "wrong": self.wrong, "late": self.late, "visits": self.visits, "slowest": round(self.slowest, 3),
+            "oldest": round(reactor.seconds() - min(self.waiting.values(), default=reactor.seconds()), 3),
         }), flush=True)  # fmt: skip
 
 
@@ -99,6 +147,9 @@ class Orders(Protocol):
         self.done.addCallback(lambda _: self.load.report()).addBoth(lambda _: reactor.stop())
 
 
+# Twisted says it of every connection that it keeps for later.
+warnings.filterwarnings("ignore", "Using readBody", DeprecationWarning)
 load = Load()
-stdio.StandardIO(Orders(load, DeferredList([Deferred.fromCoroutine(load.run(n)) for n in range(CONNECTIONS)])))
+asking = [load.run(n) for n in range(CONNECTIONS)] + [load.visit() for _ in range(VISITORS)]
+stdio.StandardIO(Orders(load, DeferredList([Deferred.fromCoroutine(one) for one in asking])))
 reactor.run()
