@@ -126,7 +126,9 @@ class Balancing(TestCase):
         while flows.keys() != {"s1", "s2"}:
             flow = peers("client", "hold", V4, "30000", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self.addCleanup(flow.kill)
-            flows[flow.stdout.readline().strip()] = flow
+            name = flow.stdout.readline().strip()
+            self.assertTrue(name, "a flow was not answered")
+            flows[name] = flow
 
         # One leaves: nothing new goes there, and its flow goes on.
         gateway.withdraw("s", "s1", "app")
