@@ -117,6 +117,8 @@ class Balancing(TestCase):
         self.consume(gateway, "s1", **{"x-cocaine-weight": 3})
         self.consume(gateway, "s2")
         await self.until(lambda: table().get(f"{V4}:30000", {}).keys() == {"10.9.1.2:7000", "10.9.2.2:7000"})
+        # The kernel knows it first, the gateway when its thread has told it.
+        await self.until(lambda: gateway.resolve("app") is not None)
         self.assertEqual(gateway.resolve("app").endpoints, ((V4, 30000),))
         self.assertEqual(table()[f"{V4}:30000"], {"10.9.1.2:7000": 3, "10.9.2.2:7000": 1})
         self.assertEqual(count(30000, 40), {"s1": 30, "s2": 10})
