@@ -63,7 +63,6 @@ class Worker:
     :ivar accepted: how many it was ever given.
     :ivar active_since: the clock's time, None before it was active.
     :ivar idle_since: the clock's time at which its last request ended, or it became active.
-    :ivar credits: it knows `idl.CREDIT`; said in its handshake.
     :ivar ended: fires when nothing is left of it.
     """
 
@@ -78,7 +77,6 @@ class Worker:
         self.idle_since = self.born
         self.accepted = 0
         self.invocations: dict[Invocation, None] = {}
-        self.credits = False
         self.connection: Connection | None = None
         self.process: IWorkerProcess | None = None
         self.ended: Deferred[None] = Deferred()
