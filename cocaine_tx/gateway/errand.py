@@ -124,9 +124,9 @@ class Errand:
 
     def _send(self, line: Remote) -> None:
         offer = self._offer
-        line.connection.session.credits = offer is not None and offer.credits
+        line.connection.session.kin = offer is not None and offer.credits
         headers = self._remaining()
-        if not line.connection.session.credits and window_of(headers) is not None:
+        if not line.connection.session.kin and window_of(headers) is not None:
             # The client must not wait for credits that will not come.
             headers = tuple(header for header in headers if header[0] != WINDOW)
             self._near.credit(UNLIMITED)

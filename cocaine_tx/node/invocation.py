@@ -99,7 +99,7 @@ class Invocation:
         headers = self.headers
         if waiting is not None and headers:
             headers = _remaining(headers, self.deadline - now)
-        if headers and not session.credits and window_of(headers) is not None:
+        if headers and not session.kin and window_of(headers) is not None:
             # This worker knows nothing of windows; the client must not wait for credits that will not come.
             headers = tuple(header for header in headers if header[0] != WINDOW)
             self.near.credit(UNLIMITED)

@@ -128,7 +128,7 @@ class Reception(ServerFactory):
             if credits:
                 # One of ours: it also understands that a request is taken back.
                 channel.session.revocation = REVOKE_SLOT
-            channel.session.credits = credits
+            channel.session.kin = credits
             worker.join(connection, channel)
 
     def close(self) -> Deferred[None]:

@@ -63,7 +63,7 @@ class Upstream:
         self.remote = remote
         self.connection: Connection = remote.connection
         self.session = remote.connection.session
-        self.session.credits = windows
+        self.session.kin = windows
         self.expires = expires
         self.streams = streams
         self.windows = windows

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CocaineError, LocalProtocolError, UndecodableError, from_wire
+from .flow import FLOW, Flow
 from .headers import Headers
 from .idl import CHOKE, CHUNK, CREDIT, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
 
@@ -51,9 +52,10 @@ class Channel:
     :ivar sending: what we may send now; `VOID` when our side has ended.
     :ivar receiving: what the peer may send now.
     :ivar tail: end of every frame sent: the packed headers. Set it to `frames.pack_headers` of others.
+    :ivar kin: the peer knows what is ours beside the protocol: credits, and last chunks.
     """
 
-    __slots__ = ("__weakref__", "number", "receiver", "receiving", "sending", "session", "slot", "tail")
+    __slots__ = ("__weakref__", "_flow", "kin", "number", "receiver", "receiving", "sending", "session", "slot", "tail")
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Channel:
         receiving: State,
         receiver: Receiver,
         tail: bytes,
+        kin: bool = False,
     ) -> None:
         self.session = session
         self.number = number
@@ -72,6 +75,8 @@ class Channel:
         self.receiving = receiving
         self.receiver = receiver
         self.tail = tail
+        self.kin = kin
+        self._flow: Flow | None = None
 
     def __repr__(self) -> str:
         return f"<channel {self.number} {self.slot.name}>"
@@ -84,14 +89,25 @@ class Channel:
     def chunk(self, data: bytes) -> None:
         """One piece of a stream."""
         if self.sending is STREAMING:
-            self.session.emit(self.number, CHUNK.id, (data,), self.tail)
+            if not self.kin:
+                self.session.emit(self.number, CHUNK.id, (data,), self.tail)
+                return
+            flow = self._flow
+            if flow is None or flow.chunks is None or len(flow.chunks) >= FLOW:
+                self._flow = flow = self.session.flow(self.number, self.tail)
+            flow.chunks.append(data)  # type: ignore[union-attr]
         elif self.sending:
             raise LocalProtocolError(f"{self.slot.name} is no stream")
 
     def choke(self) -> None:
         """The regular end of a stream."""
         if self.sending is STREAMING:
-            self._finish(CHOKE, ())
+            flow = self._flow
+            if flow is not None and flow.chunks is not None:
+                flow.ended = True
+                self._ended()
+            else:
+                self._finish(CHOKE, ())
         elif self.sending:
             raise LocalProtocolError(f"{self.slot.name} is no stream")
 
@@ -138,7 +154,12 @@ class Channel:
 
     def forward(self, message: Message, args: tuple[Any, ...]) -> None:
         """A message of the state we are in, as it came from a channel of the same protocol. Relays call this."""
-        if self.sending:
+        if self.kin and message is CHUNK and len(args) == 1:
+            self.chunk(args[0])
+        elif self.kin and message is CHOKE:
+            self.choke()
+        elif self.sending:
+            self._flow = None  # what follows may not get before it
             following = message.next
             self.session.emit(self.number, message.id, args, self.tail)
             if following is not self.sending:
@@ -148,11 +169,14 @@ class Channel:
 
     def credit(self, size: int) -> None:
         """Let so many more bytes be on their way to us; only to peers that have agreed on it."""
-        if self.session.credits and (self.sending or self.receiving):
+        if self.kin and (self.sending or self.receiving):
             self.session.emit(self.number, CREDIT.id, (size,), self.tail)
 
     def _finish(self, message: Message, args: tuple[Any, ...]) -> None:
         self.session.emit(self.number, message.id, args, self.tail)
+        self._ended()
+
+    def _ended(self) -> None:
         self.sending = VOID
         if not self.receiving:
             self.session.forget(self)

@@ -127,6 +127,8 @@ _KINDS: dict[type, str] = {RAW: "raw", INT: "int", LIST: "array", MAP: "map"}
 CREDIT = Message(65531, "credit", VOID)
 #: A credit that says: this stream is not limited any more.
 UNLIMITED = 2**62
+#: Ours as well: chunks, one or more, and the regular end of their stream, in one frame. Most streams are that short.
+LAST = Message(65530, "last", VOID)
 
 #: Session messages that 0.12.14 puts into every service's graph; only ping and revoke do anything.
 REVOKE, SETTINGS, PING, GOAWAY = 65535, 65534, 65533, 65532

@@ -26,14 +26,13 @@ from typing import Any
 from ..errors import CocaineError, ConnectionGone, DispatchError, RemoteProtocolError, RevokedChannel, from_wire
 from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
-from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack, pack_headers, undecodable
-from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, without_trace
-from .idl import CREDIT, STREAMING, VOID, Message, Slot
+from .flow import Flow, Out, append
+from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack_headers, undecodable
+from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, window_of, without_trace
+from .idl import CHOKE, CHUNK, CREDIT, LAST, STREAMING, VOID, Message, Slot
 
 Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
 
-#: Bytes from which a frame is not copied once more to get its headers.
-_LARGE = 32768
 _NO_TRACE: Headers = tuple((name, value) for _, name, value in UNTRACED)
 #: Highest channel id a peer may open, so that there are always ids left above it for us.
 _HIGHEST = 2**64 - 2**32
@@ -60,15 +59,14 @@ class Session:
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
     :ivar ended: nothing can be opened any more; set by the connection that closes.
-    :ivar credits: credits are sent: a server's only answer a window that its client gave; a client's need a peer that
-        is known to understand them.
+    :ivar kin: the peer is known to be one of ours. A client that gives a call a window says so of that call alone.
     :ivar revocation: the peer's word for taking a call back, if it has one.
     :ivar connection: whoever carries this session; the session itself never looks at it.
     """
 
     __slots__ = (
-        "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_opening", "_out", "_root", "_strangers",
-        "_tail", "broken", "congested", "connection", "credits", "ended", "revocation", "wake",
+        "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_opened_by", "_opening", "_out", "_root",
+        "_strangers", "_tail", "broken", "congested", "connection", "ended", "kin", "revocation", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -88,14 +86,15 @@ class Session:
         self._headers = HeaderDecoder(limits.headers)
         self._channels: dict[int, Channel] = {}
         self._last = 0
-        self._out: list[bytes | memoryview] = []
+        self._out: Out = []
         # Most calls carry the same headers as the call before, as the very same object.
         self._opening: tuple[Headers, bytes, bytes] = ((), tail, tail)
+        self._opened_by: tuple[Headers, bytes, bool] = ((), tail, False)
         self.wake: Callable[[], None] = _nothing
         self.broken: RemoteProtocolError | None = None
         self.congested = False
         self.ended = False
-        self.credits = strangers is Strangers.REVOKED
+        self.kin = False
         self.revocation: Slot | None = None
         self.connection: Any = None
 
@@ -135,7 +134,9 @@ class Session:
                     continue
                 message = channel.receiving.get(kind)
                 if message is None:
-                    if self._stray(channel, kind, args):
+                    if kind == LAST.id and channel.receiving is STREAMING:
+                        self._last_chunks(channel, args, headers, events)
+                    elif self._stray(channel, kind, args):
                         events.append((channel, CREDIT, args, headers))
                     continue
                 following = message.next
@@ -181,15 +182,27 @@ class Session:
             args = slot.check(args)
             acceptor = self._acceptor
         self._last = number
-        tail = self._tail
+        tail, kin = self._tail, self.kin
         if headers:
-            trace = trace_of(headers)
-            if trace is not None:
-                tail = pack_headers(trace.headers())
-        channel = Channel(self, number, slot, slot.upstream, slot.downstream, acceptor, tail)
+            if headers is not self._opened_by[0]:
+                self._opened_by = (headers, self._later(headers), window_of(headers) is not None)
+            _, tail, windowed = self._opened_by
+            kin = kin or windowed
+        channel = Channel(self, number, slot, slot.upstream, slot.downstream, acceptor, tail, kin)
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return (channel, slot, args, headers)
+
+    def _last_chunks(self, channel: Channel, args: tuple[Any, ...], headers: Headers, events: list[Event]) -> None:
+        """Several chunks and the end at once; receivers never know."""
+        for data in args:
+            if data.__class__ is not bytes:
+                raise DispatchError("a last chunk is not raw")
+            events.append((channel, CHUNK, (data,), headers))
+        events.append((channel, CHOKE, (), headers))
+        channel.receiving = VOID
+        if not channel.sending:
+            del self._channels[channel.number]
 
     def _session_message(self, slot: Slot, args: tuple[Any, ...]) -> Receiver:
         """Who deals with a ping or a revoke; a revoked channel is off the table at once."""
@@ -232,7 +245,7 @@ class Session:
             _, first, later = self._opening
         self.emit(number, slot.id, args, first)
         self._last = number
-        channel = Channel(self, number, slot, slot.downstream, slot.upstream, receiver, later)
+        channel = Channel(self, number, slot, slot.downstream, slot.upstream, receiver, later, self.kin)
         if slot.upstream or slot.downstream:
             self._channels[number] = channel
         return channel
@@ -242,38 +255,45 @@ class Session:
         if self.revocation is not None and not self.ended:
             self.open(self.revocation, (channel.number, error.pair), NOBODY)
 
+    def _later(self, headers: Headers) -> bytes:
+        """The end of a channel's frames after its first, which had these headers."""
+        trace = trace_of(headers)
+        return self._tail if trace is None else pack_headers(trace.headers())
+
     def _ends(self, headers: Headers) -> tuple[bytes, bytes]:
         """The ends of a channel's first frame and of its later ones."""
-        trace = trace_of(headers)
-        if trace is not None:
-            return pack_headers(headers), pack_headers(trace.headers())
-        if self._tail is ZERO_TRACE:
+        later = self._later(headers)
+        if later is self._tail and later is ZERO_TRACE:
             headers = _NO_TRACE + without_trace(headers)
-        return pack_headers(headers), self._tail
+        return pack_headers(headers), later
 
     def emit(self, number: int, kind: int, args: tuple[Any, ...], tail: bytes) -> None:
         """Append one frame to what is to be sent. Channels call this."""
         out = self._out
         if not out:
             self.wake()
-        if args.__class__ is Packed:
-            out.append(b"\x94" + pack(number) + pack(kind) + args.blob + tail)
-            return
-        frame = pack((number, kind, args))
-        if len(frame) < _LARGE:
-            # Three elements become four by their first byte; the headers are packed already.
-            out.append(b"\x94" + frame[1:] + tail)
-        else:
-            out += (b"\x94", memoryview(frame)[1:], tail)
+        append(out, number, kind, args, tail)
+
+    def flow(self, number: int, tail: bytes) -> Flow:
+        """A place among what is to be sent where a stream gathers its chunks. Channels call this."""
+        if not self._out:
+            self.wake()
+        flow = Flow(number, tail)
+        self._out.append(flow)
+        return flow
 
     def take(self) -> bytes:
         """Everything to be sent, once."""
-        out = self._out
-        if not out:
+        if not self._out:
             return b""
-        data = b"".join(out)
-        out.clear()
-        return data
+        parts, self._out = self._out, []
+        out: Out = []
+        for part in parts:
+            if part.__class__ is Flow:
+                part.leave(out)
+            else:
+                out.append(part)
+        return b"".join(out)  # type: ignore[arg-type]
 
     def forget(self, channel: Channel) -> None:
         """A channel has ended both ways. Channels call this."""

@@ -64,7 +64,7 @@ class Shift(Deeds):
         self._control: Channel | None = None
         self.intake = Intake(bindings, clock, config.buffer, config.credits)
         session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, Limits())
-        session.credits = config.credits
+        session.kin = config.credits
         self.link = Link(session, Turn(clock), clock)
         self.link.made = self._connected
         self.link.begin = self.intake.begin

@@ -29,7 +29,7 @@ class CreditTests(SynchronousTestCase):
         clock = Clock()
         worker = Listening()
         back = ConnectionPair(serving(WORKER, NOBODY), Session(EVENTS, worker, Strangers.IGNORED), clock)
-        back.near.session.credits = credits
+        back.near.session.kin = credits
 
         class Front(Recorder):
             def received(self, channel, message, args, headers) -> None:
@@ -37,7 +37,7 @@ class CreditTests(SynchronousTestCase):
                 made.assign(SimpleNamespace(credits=credits), back.near.session, 0.0)
 
         front = ConnectionPair(dialing(), serving(APP, Front()), clock)
-        front.near.session.credits = True
+        front.near.session.kin = True
         channel = front.near.session.open(APP.slots[0], (b"ping",), NOBODY)
         channel.credit(100)
         channel.choke()

@@ -25,7 +25,7 @@ class CreditTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.client = dialing()
-        self.client.credits = True
+        self.client.kin = True
         self.server = serving(APP, Nobody())
         self.near = self.client.open(APP.slots[0], (b"e",), Nobody(), (window_header(4096),))
         (self.far, _, _, headers) = self.server.receive(self.client.take())[0]
@@ -45,7 +45,7 @@ class CreditTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """A peer that is not known to understand credits is sent none."""
-        self.client.credits = False
+        self.near.kin = False
         self.near.credit(10)
         self.assertEqual(self.client.take(), b"")
 
