@@ -33,7 +33,8 @@ from .crashlog import CrashLogs
 from .lifecycle import state_of
 from .manifest import Manifest, socket_path
 from .offer import Offer
-from .pool import Pool, Premises
+from .pool import Pool
+from .premises import Premises
 from .profile import Profile
 from .reception import Reception
 from .report import Flags, overseer

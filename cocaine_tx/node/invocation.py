@@ -118,26 +118,23 @@ class Invocation:
         assert far is not None
         sink = far if channel is near else near
         if message is CHUNK:
-            if len(args) != 1 or args[0].__class__ is not bytes:
-                if not args or args[0].__class__ is not bytes:
-                    self._malformed(channel)
-                    return
-                # Whatever stands behind the bytes is not part of the protocol and may not be sendable.
-                args = args[:1]
-            sink.forward(CHUNK, args)
+            # Whatever stands behind the bytes is not part of the protocol and may not be sendable.
+            if not args or args[0].__class__ is not bytes:
+                self._malformed(channel)
+                return
+            sink.chunk(args[0])
         elif message is CREDIT:
             # Sent only to peers that know it: to others it would be a breach of the protocol, and end a connection that
             # many requests share.
             sink.credit(args[0])
         else:
             if message is not ERROR:
-                args = ()
+                sink.choke()
             elif is_error(args):
-                args = (args[0][:2], *args[1:2])
+                sink.forward(ERROR, (args[0][:2], *args[1:2]))
             else:
                 self._malformed(channel)
                 return
-            sink.forward(message, args)  # type: ignore[arg-type]
             if not far.receiving:
                 if not near.receiving:
                     self._end()

@@ -11,58 +11,28 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import CocaineError, DeadlineError, NotRunning, QueueFull, SpawnFailed
-from ..interfaces import IImage, Launch
+from ..interfaces import IImage
 from ..rpc.deadlines import Deadlines, grain
-from ..rpc.turn import Turn
 from ..wire.headers import Headers, timeout_of
-from ..wire.protocols import CREDITS_VARIABLE
 from ..wire.session import Channel
 from . import balance
 from .balance import Admission, Pick, Seal, Spawn, View
-from .crashlog import CrashLogs
 from .invocation import Invocation
 from .leisure import Leisure, dispensable, next_look
 from .lifecycle import Cause
 from .manifest import Manifest
+from .premises import Premises
 from .profile import Profile
 from .recovery import Recovery
 from .seats import Seats
-from .tally import Tally
 from .waiting import Room
 from .workers import Worker
-
-
-@dataclass(frozen=True, slots=True)
-class Premises:
-    """
-    What an app's pools share, one after the other.
-
-    :ivar arguments: what every worker is told on its command line beside its uuid.
-    :ivar endpoint: path of the socket where workers connect.
-    :ivar changed: called when the number of active workers has changed.
-    """
-
-    arguments: Mapping[str, str]
-    endpoint: str
-    crashlogs: CrashLogs
-    tally: Tally
-    clock: IReactorTime
-    turn: Turn
-    changed: Callable[[], None]
-
-    def launch(self, manifest: Manifest, **own: str) -> Launch:
-        """A worker of that app; ``own`` is what it alone is told on its command line, without the dashes."""
-        arguments = {**self.arguments, **{f"--{name}": value for name, value in own.items()}}
-        return Launch(manifest.slave, arguments, {**manifest.environment, CREDITS_VARIABLE: "1"}, self.endpoint)
 
 
 class Pool:
@@ -88,7 +58,8 @@ class Pool:
         self._seats: Seats[Worker] = Seats(profile.concurrency)
         self._room = Room(profile.event_buffer_limit, profile.queue_buffer_limit)
         self._deadlines: Deadlines[Invocation] = Deadlines(clock, Invocation.expire)
-        self._width = grain(profile.request_timeout)
+        # Most events have the headers of the one before, as the very same object.
+        self._times: tuple[Headers, float, float] = ((), profile.request_timeout, grain(profile.request_timeout))
         self._ending: set[Worker] = set()
         self._recovery = Recovery(clock, self.rebalance)
         self._leisure = Leisure(clock, profile.idle_timeout, self._let_go)
@@ -114,15 +85,12 @@ class Pool:
         tally = self.tally
         now = self._clock.seconds()
         tally.rate.mark(now)
-        given, width = self.profile.request_timeout, self._width
         try:
             if self._stopped:
                 raise NotRunning()
-            asked = timeout_of(headers) if headers else None
-            if asked is not None:
-                if asked <= 0:
-                    raise DeadlineError()
-                given, width = asked, grain(asked)
+            if headers is not self._times[0]:
+                self._times = (headers, *self._given(headers))
+            _, given, width = self._times
             worker = None if self.queue else self._seats.take()
             if worker is None:
                 self._admit()
@@ -138,6 +106,14 @@ class Pool:
             self.queue[invocation] = None
             tally.depth.set(len(self.queue), now)
             self.rebalance()
+
+    def _given(self, headers: Headers) -> tuple[float, float]:
+        """Seconds for an event with such headers, and the width of its bin."""
+        asked = timeout_of(headers)
+        given = self.profile.request_timeout if asked is None else asked
+        if given <= 0:
+            raise DeadlineError()
+        return given, grain(given)
 
     def _admit(self) -> None:
         load = 0 if self.profile.queue_limit else self.load

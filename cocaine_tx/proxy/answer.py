@@ -152,7 +152,8 @@ class Answer:
             lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, reason)]
             lines += [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in _SPECIAL]
             return b"".join([*lines, b"\r\n"]) if self._version == b"1.1" else b""
-        return self.dress(self.shape(status, headers, reason, size), extra)
+        own = b"".join([b"%b: %b\r\n" % pair for pair in extra]) if extra else b""
+        return self.dress(self.shape(status, headers, reason, size), own)
 
     def shape(self, status: int, headers: Fields, reason: bytes = b"", size: int | None = None) -> Shape:
         """
@@ -182,14 +183,12 @@ class Answer:
             status, b"".join(lines), date[0] if date else None, b"".join(framed), framing, length, keep_alive, lingers
         )
 
-    def dress(self, shape: Shape, extra: Fields | None = None) -> bytes:
-        """The head in that shape; the answer has begun."""
+    def dress(self, shape: Shape, own: bytes = b"") -> bytes:
+        """The head in that shape, with the proxy's own lines; the answer has begun."""
         if self._framing is not _Framing.UNDECIDED:
             raise LocalProtocolError("an answer has one head")
         _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers = shape
-        if extra:
-            said += b"".join([b"%b: %b\r\n" % pair for pair in extra])
-        return b"%bDate: %b\r\n%b" % (said, date or self._date, framed)
+        return b"%b%bDate: %b\r\n%b" % (said, own, date or self._date, framed)
 
     def chunk(self, data: bytes) -> bytes:
         """What to write for one chunk of the worker's; an empty one ends the body if the worker said so in its head."""

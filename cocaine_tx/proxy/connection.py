@@ -27,11 +27,10 @@ from .door import Door
 from .doubt import Doubt
 from .exchange import Exchange
 from .failure import Failure, error_answer, refused
+from .noted import Known
 from .parser import RequestParser
 from .request import Body, End, Event, Refused, RequestHead
-from .route import Route, Verdict, route
 from .secure import AnyOutlet, finish, outlet_for
-from .terms import Terms
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
 LINGER = 2.0
@@ -69,7 +68,7 @@ class HttpConnection(Protocol):
         self._gone = False
         self._doubt: Doubt | None = None
         self._client: str | None = None
-        self._routed: tuple[RequestHead, Terms, Route | Verdict] | None = None
+        self._known: Known | None = None
         self._holders: set[object] | None = None
         self._client_due = self._write_due = self._watched = inf
         self._bin = 0.0
@@ -206,12 +205,12 @@ class HttpConnection(Protocol):
             exchange.deserted()
         self.door.left(self)
 
-    def where(self, head: RequestHead) -> Route | Verdict:
-        """Where a request goes; the parser gives the same head again when a client repeats itself."""
-        known = self._routed
-        if known is None or known[0] is not head or known[1] is not self.door.terms:
-            known = self._routed = (head, self.door.terms, route(head, self.door.terms.by_host))
-        return known[2]
+    def read(self, head: RequestHead) -> Known:
+        """What a request's head means to us; the parser gives the same one again when a client repeats itself."""
+        known, terms = self._known, self.door.terms
+        if known is None or known.head is not head or known.terms is not terms:
+            known = self._known = Known.of(head, terms, self.door.notes)
+        return known
 
     @property
     def last_request(self) -> bool:

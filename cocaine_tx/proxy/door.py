@@ -22,6 +22,7 @@ from ..wire.headers import Headers, timeout_header, window_header
 from .access import AccessLog
 from .answer import http_date
 from .metrics import Meters, Totals
+from .noted import Notes
 from .retry import Budget
 from .terms import Terms
 from .upstreams import Upstreams
@@ -64,14 +65,14 @@ class Door:
     def reload(self, terms: Terms) -> None:
         """New terms, for requests that begin from now on."""
         self.terms = terms
-        #: In the spelling of HTTP's own names.
+        #: In the spelling of HTTP's own names, and as a line of an answer before its value.
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
+        self.request_line = self.request_header + b": "
         #: The wire headers of every ordinary call.
         self.deadline: Headers = (timeout_header(terms.request),)
         #: The same to a node that limits each stream by itself.
         self.windowed: Headers = (*self.deadline, window_header(terms.buffer))
-        self.noted = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
-        self.noted_lengths = frozenset(map(len, self.noted))
+        self.notes = Notes(terms)
 
     def date(self) -> bytes:
         """The value of ``Date``."""

@@ -20,8 +20,9 @@ from ..wire.session import Channel
 from .access import Entry
 from .answer import Answer, Ending, Shape
 from .call import Call
-from .failure import Failure, error_answer, failed, not_routed, printable, refused
+from .failure import Failure, application_line, error_answer, failed, not_routed, refused
 from .jsonrpc import asked
+from .noted import Noted
 from .request import Fields, Refused, RequestHead
 from .route import Route, Verdict
 from .switchboard import Caller
@@ -98,41 +99,32 @@ class Exchange:
         door.meters.running += 1
         if self.http.pages is not None:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
-        where = self.http.where(head)
+        known = self.http.read(head)
+        where, noted = known.where, known.noted
         if door.terms.services and asked(head, where is Verdict.NOWHERE):
-            self._note()
+            self._identify(noted)
             self._caller = Caller(self, self._wire)
             return self._caller.begin()
         if isinstance(where, Verdict):
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
-        noted = self._note()
+        self._identify(noted)
         self._route = where
         self._pace = door.terms.chunk_time(where.app, where.event)
-        self._pool = door.upstreams.pool(where.app, noted.get(door.terms.sticky_header))
+        self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
             self._upload = Upload(self, self._pool, head, door.terms.inline)
             self._upload.begin()
         return None
 
-    def _note(self) -> dict[bytes, bytes]:
-        """The headers that mean something to us; the request's identity is made of them."""
+    def _identify(self, noted: Noted) -> None:
+        """The request gets its name, and what travels with its call."""
         door = self.http.door
-        names, lengths = door.noted, door.noted_lengths
-        noted: dict[bytes, bytes] = {}
-        for name, value in self.head.headers:
-            if len(name) in lengths and (lower := name.lower()) in names:
-                noted[lower] = value
-                if lower in door.terms.mapped:
-                    self._wire += ((lower, value),)
-        given = noted.get(door.terms.request_header)
-        self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
-        if identity.headers:
-            self._wire += identity.headers
+        self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance)
+        self._wire = noted.mapped + identity.headers
         # With it the app can write the same id into its own log.
-        self._added = [] if given is not None else [(door.request_header, identity.id)]
-        return noted
+        self._added = [] if noted.id is not None else [(door.request_header, identity.id)]
 
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""
@@ -259,7 +251,7 @@ class Exchange:
             if shape is None:
                 status, headers = unpack_head(packed)
                 if 100 <= status < 200:
-                    http.say(answer.head(status, headers, self._extra()))
+                    http.say(answer.head(status, headers))
                 else:
                     shape = answer.shape(status, headers)
                     _remember(packed, answer, shape)
@@ -356,13 +348,12 @@ class Exchange:
             self._call.finish()
         self.http.answered(self)
 
-    def _extra(self) -> Fields:
+    def _extra(self) -> bytes:
+        """Our own lines in the head of an answer."""
         identity, where = self._identity, self._route
         assert identity is not None and where is not None
-        extra = [(b"X-Cocaine-Application", printable(where.app)), (self.http.door.request_header, identity.id)]
-        if identity.response:
-            extra.append((b"traceresponse", identity.response))
-        return extra
+        extra = b"%b%b%b\r\n" % (application_line(where.app), self.http.door.request_line, identity.id)
+        return extra + b"traceresponse: %b\r\n" % identity.response if identity.response else extra
 
     def settle(self) -> None:
         """Count it and write its line. The connection calls this when everything has been said."""

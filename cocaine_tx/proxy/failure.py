@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..errors import CocaineError, QueueFull, ServiceNotFound
 from .request import Fields, Refused
@@ -54,6 +55,12 @@ def error_answer(status: int, text: str, app: str = "", reason: bytes = b"", ret
 def printable(app: str) -> bytes:
     """An application's name as a header can carry it."""
     return _UNPRINTABLE.sub(b"?", app.encode("utf-8", "replace"))
+
+
+@lru_cache(maxsize=512)
+def application_line(app: str) -> bytes:
+    """The header line by which every answer of an application names it."""
+    return b"X-Cocaine-Application: %b\r\n" % printable(app)
 
 
 def not_routed() -> Failure:

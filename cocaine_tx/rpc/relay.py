@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import CocaineError, InvalidArguments
 from ..wire.headers import Headers
-from ..wire.idl import CHOKE, CHUNK, CREDIT, ERROR, Message, Slot
+from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, is_error
 
 
@@ -58,7 +58,7 @@ class Relay:
             if not args or args[0].__class__ is not bytes:
                 self._malformed(channel)
                 return
-            sink.forward(CHUNK, args if len(args) == 1 else args[:1])
+            sink.chunk(args[0])
         elif message is CREDIT:
             sink.credit(args[0])
         else:
@@ -68,7 +68,7 @@ class Relay:
                     return
                 sink.forward(ERROR, (args[0][:2], *args[1:2]))
             else:
-                sink.forward(CHOKE, ())
+                sink.choke()
             if not near.receiving and not self.far.receiving:
                 self._end()
         if sink.session.congested:

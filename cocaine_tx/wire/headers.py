@@ -90,10 +90,13 @@ class HeaderDecoder:
 
         :raises HeaderError: an entry of a wrong shape, an index out of range, or more bytes than the limit.
         """
-        # Many a client says the same with every call; literals that are not stored mean the same every time. (Zero
-        # equals False and is none.)
-        if entries == self._latest and all(entry[0] is False for entry in entries):
-            return self._meaning
+        # Many a client says the same with every call; literals that are not stored mean the same every time.
+        if entries == self._latest:
+            for entry in entries:
+                if entry[0] is not False:  # zero equals it
+                    break
+            else:
+                return self._meaning
         headers: list[Header] = []
         total = 0
         plain = True

@@ -32,6 +32,10 @@ _pack = msgpack.Packer(use_bin_type=False).pack
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 _FORBIDDEN = re.compile(rb"[^\t -~\x80-\xff]")
 
+#: Apps repeat themselves: so many heads, packed up to this size, are remembered.
+_REMEMBERED, _SIZE = 256, 1024
+_heads: dict[tuple[object, ...], bytes] = {}
+
 
 class PackedRequest(NamedTuple):
     """
@@ -61,6 +65,10 @@ def unpack_request(chunk: bytes) -> PackedRequest:
     :raises HttpFormatError: the chunk is not a request.
     """
     parts = _unpacked(chunk, "request")
+    if type(parts) is list and len(parts) == 5:
+        method, uri, version, headers, body = parts
+        if type(method) is type(uri) is type(version) is type(body) is bytes:
+            return PackedRequest(method, uri, version.removeprefix(b"HTTP/"), _pairs(headers), body)
     if not isinstance(parts, list) or not 4 <= len(parts) <= 5:
         raise HttpFormatError("a request is an array of method, uri, version, headers and body")
     method, uri, version = (_raw(part, "request line") for part in parts[:3])
@@ -76,7 +84,15 @@ def pack_head(status: int, headers: Pairs) -> bytes:
     :param headers: pairs or a map, text or bytes; text outside latin-1 goes out as UTF-8. Numbers are written out.
     :raises HttpFormatError: a status out of range, or a name or value that HTTP cannot carry on one line.
     """
-    return _packed((_status(status), _checked(_pairs(headers))))
+    key = _key(status, headers)
+    head = _heads.get(key) if key is not None else None
+    if head is None:
+        head = _packed((_status(status), _checked(_pairs(headers))))
+        if key is not None and len(head) <= _SIZE:
+            if len(_heads) >= _REMEMBERED:
+                _heads.clear()
+            _heads[key] = head
+    return head
 
 
 def unpack_head(chunk: bytes) -> tuple[int, Headers]:
@@ -89,6 +105,21 @@ def unpack_head(chunk: bytes) -> tuple[int, Headers]:
     if not isinstance(parts, list) or len(parts) != 2:
         raise HttpFormatError("an answer begins with an array of status and headers")
     return _status(parts[0]), _checked(_pairs(parts[1]))
+
+
+def _key(status: int, headers: Pairs) -> tuple[object, ...] | None:
+    """What a head is remembered by; None for one that equals another without being the same (14 and 14.0)."""
+    if type(headers) is not list or type(status) is not int:
+        return None
+    key = (status, *headers)
+    try:
+        hash(key)
+        for _, value in headers:
+            if type(value) is not str and type(value) is not int:
+                return None
+    except (TypeError, ValueError):
+        return None
+    return key
 
 
 def _packed(value: object) -> bytes:

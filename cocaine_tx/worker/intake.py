@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from ..errors import CocaineError, NoHandler, NotRunning
-from ..wire.headers import Headers, window_of
+from ..errors import CocaineError, InvalidArgument, NoHandler, NotRunning
+from ..wire.headers import Headers, timeout_of, window_of
 from ..wire.idl import Message, Slot
 from ..wire.session import Channel
 from .invocation import Binding, Invocation
@@ -39,6 +39,8 @@ class Intake:
         self._clock = clock
         self._buffer = buffer
         self._fresh: list[Invocation] = []
+        # Most events have the headers of the one before, as the very same object: their time and window.
+        self._terms: tuple[Headers, float | None, int | None] = ((), None, None)
         self._running: set[Invocation] = set()
         self.emptied: Callable[[], None] = _nothing
         self.between: Callable[[], None] = _nothing
@@ -60,13 +62,13 @@ class Intake:
                 else NoHandler(f"there is no handler for event {event.decode('utf-8', 'replace')}")
             )
             return
-        request = Request(channel, binding.event, headers, self._clock, self._buffer)
+        if headers is not self._terms[0]:
+            self._terms = (headers, _timeout(headers), window_of(headers) if self._credits else None)
+        _, timeout, window = self._terms
+        request = Request(channel, binding.event, headers, self._clock, self._buffer, timeout, window or 0)
         invocation = Invocation(binding, channel, request, self._fresh.append, self._ended)
-        if headers and self._credits:
-            window = window_of(headers)
-            if window is not None:
-                request.window = window
-                invocation.response.window(window)
+        if window is not None:
+            invocation.response.window(window)
         channel.receiver = invocation
         self._running.add(invocation)
 
@@ -99,6 +101,14 @@ class Intake:
         running.discard(invocation)
         if not running:
             self.emptied()
+
+
+def _timeout(headers: Headers) -> float | None:
+    """Seconds the client gives; what cannot be read has been judged by the node, and is no reason to refuse work."""
+    try:
+        return timeout_of(headers)
+    except InvalidArgument:
+        return None
 
 
 def _nothing() -> None:

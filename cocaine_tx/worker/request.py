@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ..errors import CocaineError, InvalidArgument, LocalProtocolError, Overloaded
-from ..wire.headers import Headers, Trace, timeout_of, trace_of
+from ..errors import CocaineError, LocalProtocolError, Overloaded
+from ..wire.headers import Headers, Trace, trace_of
 from ..wire.session import Channel
 from .waiting import native
 
@@ -39,7 +39,16 @@ class Request:
         "_size", "event", "headers", "window",
     )  # fmt: skip
 
-    def __init__(self, channel: Channel, event: str, headers: Headers, clock: IReactorTime, buffer: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        event: str,
+        headers: Headers,
+        clock: IReactorTime,
+        buffer: int,
+        timeout: float | None = None,
+        window: int = 0,
+    ) -> None:
         self.event = event
         self.headers = headers
         self._channel = channel
@@ -49,19 +58,11 @@ class Request:
         self._size = 0
         self._held = False
         self._read = 0
-        self.window = 0
+        self.window = window
         self._reader: Deferred[bytes | None] | None = None
         self._ended = False
         self._end: CocaineError | None = None
-        self._deadline: float | None = None
-        if headers:
-            try:
-                timeout = timeout_of(headers)
-            except InvalidArgument:
-                # The node has judged it already; it is no reason to refuse work here.
-                timeout = None
-            if timeout is not None:
-                self._deadline = clock.seconds() + timeout
+        self._deadline = None if timeout is None else clock.seconds() + timeout
 
     def __repr__(self) -> str:
         return f"<request {self.event} on {self._channel!r}>"

@@ -1,0 +1,65 @@
+"""
+What a request's head means to the proxy itself. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..wire.headers import Headers
+from .request import Fields, RequestHead
+from .route import Route, Verdict, route
+from .terms import Terms
+
+
+class Noted(NamedTuple):
+    """
+    Values of headers; None for those that are not there, the last of those that are there twice.
+
+    :ivar id: the request's.
+    :ivar sticky: chooses a member of a routing group.
+    :ivar mapped: those that also travel as headers of the call.
+    """
+
+    id: bytes | None = None
+    traceparent: bytes | None = None
+    sticky: bytes | None = None
+    mapped: Headers = ()
+
+
+class Notes:
+    """What to look for, under certain terms."""
+
+    __slots__ = ("_lengths", "_names", "_terms")
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._names = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
+        self._lengths = frozenset(map(len, self._names))
+
+    def of(self, headers: Fields) -> Noted:
+        """What a request's headers say."""
+        names, lengths, terms = self._names, self._lengths, self._terms
+        found: dict[bytes, bytes] = {}
+        mapped: Headers = ()
+        for name, value in headers:
+            # The length is looked at first since most names are not near.
+            if len(name) in lengths and (lower := name.lower()) in names:
+                found[lower] = value
+                if lower in terms.mapped:
+                    mapped += ((lower, value),)
+        return Noted(found.get(terms.request_header), found.get(b"traceparent"), found.get(terms.sticky_header), mapped)
+
+
+class Known(NamedTuple):
+    """A request's head, and what it means under these terms."""
+
+    head: RequestHead
+    terms: Terms
+    where: Route | Verdict
+    noted: Noted
+
+    @classmethod
+    def of(cls, head: RequestHead, terms: Terms, notes: Notes) -> Known:
+        """Read it."""
+        return cls(head, terms, route(head, terms.by_host), notes.of(head.headers))
