@@ -22,6 +22,7 @@ from ..wire.headers import Headers, timeout_header, window_header
 from .access import AccessLog
 from .answer import http_date
 from .metrics import Meters, Totals
+from .overrides import Overrides, overridden
 from .retry import Budget
 from .terms import Terms
 from .upstreams import Upstreams
@@ -59,11 +60,13 @@ class Door:
         self.connections: set[Any] = set()
         self.deadlines: Deadlines[Any] = Deadlines(clock, lambda connection: connection.timed())
         self._idle: Deferred[None] | None = None
+        self._overrides = Overrides()
         self.reload(terms)
 
     def reload(self, terms: Terms) -> None:
         """New terms, for requests that begin from now on."""
-        self.terms = terms
+        self._configured = terms
+        self.terms = overridden(terms, self._overrides)
         #: In the spelling of HTTP's own names.
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
         #: The wire headers of every ordinary call.
@@ -72,6 +75,11 @@ class Door:
         self.windowed: Headers = (*self.deadline, window_header(terms.buffer))
         self.noted = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
         self.noted_lengths = frozenset(map(len, self.noted))
+
+    def override(self, overrides: Overrides) -> None:
+        """What operators say in the cluster goes over the terms, for requests that begin from now on."""
+        self._overrides = overrides
+        self.terms = overridden(self._configured, overrides)
 
     def date(self) -> bytes:
         """The value of ``Date``."""
