@@ -100,14 +100,14 @@ class Exchange:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
         where = self.http.where(head)
         if door.terms.services and asked(head, where is Verdict.NOWHERE):
-            self._note()
+            self._note("")
             self._caller = Caller(self, self._wire)
             return self._caller.begin()
         if isinstance(where, Verdict):
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
-        noted = self._note()
+        noted = self._note(where.app)
         self._route = where
         self._pace = door.terms.chunk_time(where.app, where.event)
         self._pool = door.upstreams.pool(where.app, noted.get(door.terms.sticky_header))
@@ -116,7 +116,7 @@ class Exchange:
             self._upload.begin()
         return None
 
-    def _note(self) -> dict[bytes, bytes]:
+    def _note(self, app: str) -> dict[bytes, bytes]:
         """The headers that mean something to us; the request's identity is made of them."""
         door = self.http.door
         names, lengths = door.noted, door.noted_lengths
@@ -127,7 +127,7 @@ class Exchange:
                 if lower in door.terms.mapped:
                     self._wire += ((lower, value),)
         given = noted.get(door.terms.request_header)
-        self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance)
+        self._identity = identity = identify(given, noted.get(b"traceparent"), door.terms.tracing_chance_of(app))
         if identity.headers:
             self._wire += identity.headers
         # With it the app can write the same id into its own log.
