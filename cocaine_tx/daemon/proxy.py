@@ -27,7 +27,9 @@ from ..proxy.metrics import Totals
 from ..proxy.operations import Operations
 from ..proxy.request import Limits as RequestLimits
 from ..proxy.route import HostSuffix
+from ..proxy.subscriptions import Schema
 from ..proxy.terms import Terms
+from ..proxy.unicorn import Ticket, Unicorn
 from ..proxy.upstreams import Upstreams
 from ..rpc.client import Dialer
 from ..rpc.turn import Turn
@@ -77,6 +79,7 @@ class Proxy:
         log = AccessLog(FORMS[config.access_log.format], reactor.callLater, self._lines.write)
         self.door = Door(reactor, turn, upstreams, terms(config), log, config.retry.budget)
         self._factory = DoorFactory(self.door, HttpConnection, config.limits.connections)
+        self._unicorn = unicorn(reactor, config.unicorn, self.door)
         self._ports: list[IListeningPort] = []
         self._reporter: Reporter | None = None
 
@@ -89,6 +92,8 @@ class Proxy:
         for warning in self.config.warnings:
             self._log.warn("{warning}", warning=warning)
         self.door.upstreams.start()
+        if self._unicorn is not None:
+            self._unicorn.start()
         endpoints = self.config.endpoints
         for place, description in enumerate(endpoints):
             if self._sockets:
@@ -116,10 +121,10 @@ class Proxy:
             self._log.error("the configuration stays as it was: {reason}", reason=problem.reason)
             return
         old, self.config = self.config, config
-        if (config.endpoints, config.operations, config.locators, config.processes, config.access_log.file) != (
-            old.endpoints, old.operations, old.locators, old.processes, old.access_log.file
-        ):  # fmt: skip
-            self._log.warn("endpoints, operations, locators, processes and access-log.file change only by a restart")
+        if _fixed(config) != _fixed(old):
+            self._log.warn(
+                "endpoints, operations, locators, processes, unicorn and access-log.file change only by a restart"
+            )
         self.door.reload(terms(config))
         self.door.budget.share = config.retry.budget
         self.door.log.form = FORMS[config.access_log.format]
@@ -134,10 +139,31 @@ class Proxy:
         drained.addTimeout(self.config.wire.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         await drained
         self.door.close()
+        if self._unicorn is not None:
+            self._unicorn.stop()
         if self._reporter is not None:
             self._reporter.report()
         self.door.upstreams.stop()
         self.door.log.flush()
+
+
+def _fixed(config: proxy_settings.Proxy) -> tuple[object, ...]:
+    """What is looked at only when the proxy starts."""
+    return (
+        config.endpoints, config.operations, config.locators, config.processes, config.unicorn, config.access_log.file
+    )  # fmt: skip
+
+
+def unicorn(reactor: Any, config: proxy_settings.Unicorn | None, door: Door) -> Unicorn | None:
+    """Who follows what operators say in the cluster, if anybody does."""
+    if config is None:
+        return None
+    tvm = config.tvm
+    ticket = Ticket(tvm.service, tvm.client, tvm.secret) if tvm is not None else None
+    reach, schema = door.upstreams.reach, Schema(config.schema)
+    return Unicorn(
+        reactor, reach, config.service, ticket, schema, config.timeouts, config.tracing, door.override
+    )
 
 
 def terms(config: proxy_settings.Proxy) -> Terms:

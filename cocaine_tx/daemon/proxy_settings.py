@@ -107,6 +107,43 @@ class AccessLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Tvm:
+    """
+    Who the proxy is where unicorn wants to know.
+
+    :ivar service: that gives the tickets.
+    """
+
+    client: int
+    secret: str = field(repr=False)
+    service: str = "tvm"
+
+
+@dataclass(frozen=True, slots=True)
+class Unicorn:
+    """
+    What operators keep in the cluster.
+
+    :ivar schema: ``tornado``: a node for each app below a path, chances in percent; ``rust``: the path is one node for
+        all apps, chances from 0 to 1.
+    :ivar service: unicorn's name.
+    :ivar timeouts: path of the apps' timeouts; None: they are not read.
+    :ivar tracing: path of the apps' chances of being traced, likewise.
+    :ivar tvm: None: unicorn is shown no ticket.
+    """
+
+    schema: str
+    service: str = "unicorn"
+    timeouts: str | None = None
+    tracing: str | None = None
+    tvm: Tvm | None = None
+
+
+#: Where the original proxy looked, whatever its options said.
+_PATHS = {"tornado": ("/proxy_apps_timeouts", "/zipkin_sampling"), "rust": ("", "")}
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """
     Everything the HTTP proxy is told.
@@ -123,6 +160,7 @@ class Proxy:
     :ivar tracing_chance: percent of requests traced when they bring no decision with them.
     :ivar jsonrpc: services that may be called by JSON-RPC; empty: it is off.
     :ivar jsonrpc_size: most bytes of JSON in answer to one such request.
+    :ivar unicorn: what is read of the cluster's unicorn service; None: nothing.
     :ivar wire: limits of the connections to the platform.
     :ivar warnings: one line for each oddity of the file.
     """
@@ -144,6 +182,7 @@ class Proxy:
     retry: Retry = field(default_factory=Retry)
     limits: HttpLimits = field(default_factory=HttpLimits)
     access_log: AccessLog = field(default_factory=AccessLog)
+    unicorn: Unicorn | None = None
     wire: Limits = field(default_factory=Limits)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
@@ -182,6 +221,7 @@ def proxy_settings(document: Document) -> Proxy:
         "retry": _retry(root.section("retry")),
         "limits": _limits(root.section("limits")),
         "access_log": _access_log(root.section("access-log")),
+        "unicorn": _unicorn(root.section("unicorn")),
         "wire": limits(root.section("wire")),
     }
     root.close()
@@ -269,3 +309,40 @@ def _access_log(section: Section) -> AccessLog:
     file = section.path_to("file", ".") if section.value("file") is not None else None
     section.close()
     return AccessLog(form, file)
+
+
+def _unicorn(section: Section) -> Unicorn | None:
+    schema = section.choice("schema", "", tuple(_PATHS))
+    service = section.text("service", "unicorn")
+    usual = _PATHS.get(schema, ("", ""))
+    timeouts, tracing = _node(section, "timeouts", usual[0]), _node(section, "tracing", usual[1])
+    tvm = _tvm(section.section("tvm"))
+    section.close()
+    if not schema:
+        if timeouts is not None or tracing is not None:
+            raise section.complaint("schema", f"give one of {', '.join(_PATHS)}")
+        return None
+    if timeouts is None and tracing is None:
+        raise section.complaint("timeouts", "give the path of a node here or as tracing, such as /cocaine/timeouts")
+    return Unicorn(schema, service, timeouts, tracing, tvm)
+
+
+def _node(section: Section, key: str, usual: str) -> str | None:
+    """The path of a node; None if it is not wanted."""
+    if section.off(key):
+        return None
+    path = section.text(key, usual).rstrip("/")
+    if path and (not path.startswith("/") or "//" in path):
+        raise section.complaint(key, "give a path such as /cocaine/timeouts, or false")
+    return path or None
+
+
+def _tvm(section: Section) -> Tvm | None:
+    client, secret = section.whole("client-id", 0), section.text("client-secret", "")
+    service = section.text("service", "tvm")
+    section.close()
+    if not client and not secret:
+        return None
+    if not client or not secret:
+        raise section.complaint("client-secret" if client else "client-id", "give both, or neither")
+    return Tvm(client, secret, service)

@@ -23,6 +23,7 @@ from .access import AccessLog
 from .answer import http_date
 from .metrics import Meters, Totals
 from .noted import Notes
+from .overrides import Overrides, overridden
 from .retry import Budget
 from .terms import Terms
 from .upstreams import Upstreams
@@ -60,11 +61,13 @@ class Door:
         self.connections: set[Any] = set()
         self.deadlines: Deadlines[Any] = Deadlines(clock, lambda connection: connection.timed())
         self._idle: Deferred[None] | None = None
+        self._overrides = Overrides()
         self.reload(terms)
 
     def reload(self, terms: Terms) -> None:
         """New terms, for requests that begin from now on."""
-        self.terms = terms
+        self._configured = terms
+        self.terms = overridden(terms, self._overrides)
         #: In the spelling of HTTP's own names, and as a line of an answer before its value.
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
         self.request_line = self.request_header + b": "
@@ -73,6 +76,11 @@ class Door:
         #: The same to a node that limits each stream by itself.
         self.windowed: Headers = (*self.deadline, window_header(terms.buffer))
         self.notes = Notes(terms)
+
+    def override(self, overrides: Overrides) -> None:
+        """What operators say in the cluster goes over the terms, for requests that begin from now on."""
+        self._overrides = overrides
+        self.terms = overridden(self._configured, overrides)
 
     def date(self) -> bytes:
         """The value of ``Date``."""

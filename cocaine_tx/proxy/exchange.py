@@ -102,14 +102,14 @@ class Exchange:
         known = self.http.read(head)
         where, noted = known.where, known.noted
         if door.terms.services and asked(head, where is Verdict.NOWHERE):
-            self._identify(noted)
+            self._identify("", noted)
             self._caller = Caller(self, self._wire)
             return self._caller.begin()
         if isinstance(where, Verdict):
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
-        self._identify(noted)
+        self._identify(where.app, noted)
         self._route = where
         self._pace = door.terms.chunk_time(where.app, where.event)
         self._pool = door.upstreams.pool(where.app, noted.sticky)
@@ -118,10 +118,10 @@ class Exchange:
             self._upload.begin()
         return None
 
-    def _identify(self, noted: Noted) -> None:
+    def _identify(self, app: str, noted: Noted) -> None:
         """The request gets its name, and what travels with its call."""
         door = self.http.door
-        self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance)
+        self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance_of(app))
         self._wire = noted.mapped + identity.headers
         # With it the app can write the same id into its own log.
         self._added = [] if noted.id is not None else [(door.request_header, identity.id)]

@@ -37,6 +37,7 @@ class Terms:
     :ivar services: that may be called by JSON-RPC; empty: nobody may.
     :ivar json_size: most bytes of JSON in answer to one JSON-RPC request.
     :ivar tracing_chance: share of requests that are traced though they bring no trace, 0 to 1.
+    :ivar chances: app to its own ``tracing_chance``.
     """
 
     parser: Limits = field(default_factory=Limits)
@@ -59,6 +60,7 @@ class Terms:
     services: frozenset[str] = frozenset()
     json_size: int = 8 * 2**20
     tracing_chance: float = 0.05
+    chances: Mapping[str, float] = field(default_factory=dict)
 
     def chunk_time(self, app: str, event: str) -> float:
         """The ``chunk`` time of an event."""
@@ -68,3 +70,7 @@ class Terms:
         if events is None:
             return self.chunk
         return events.get(event, events.get("", self.chunk))
+
+    def tracing_chance_of(self, app: str) -> float:
+        """The ``tracing_chance`` of an app; ``""`` is a request that goes to none."""
+        return self.chances.get(app, self.tracing_chance)

@@ -208,3 +208,21 @@ class ProxyProcessTests(SynchronousTestCase):
             until(lambda: "stays as it was" in (self.folder / "log").read_text(), "the mistake is not told")
             self.assertEqual(call(), 200)
             self.end(process)
+
+    def test_no_unicorn(self) -> None:
+        """A proxy that is to follow a unicorn that is not there serves nevertheless, says so, and ends when told."""
+        port = self.free()
+        settings: dict[str, Any] = {"endpoints": [f"tcp:{port}:interface=127.0.0.1"]}
+        self.write(**settings, unicorn={"schema": "tornado"})
+        process = self.start(port)
+
+        def logged(words: str) -> bool:
+            return words in (self.folder / "log").read_text()
+
+        for path in ("/proxy_apps_timeouts", "/zipkin_sampling"):
+            until(lambda path=path: logged(f"unicorn: {path} cannot be followed"), "the log does not say it")
+        self.write(**settings)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: logged("change only by a restart"), "the log does not say what a restart is needed for")
+        self.end(process)
+        self.assertFalse(logged("Traceback"), (self.folder / "log").read_text())

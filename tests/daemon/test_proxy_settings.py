@@ -7,7 +7,17 @@ import dataclasses
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.daemon.document import parse
-from cocaine_tx.daemon.proxy_settings import AccessLog, HttpLimits, Pool, Proxy, Retry, Timeouts, proxy_settings
+from cocaine_tx.daemon.proxy_settings import (
+    AccessLog,
+    HttpLimits,
+    Pool,
+    Proxy,
+    Retry,
+    Timeouts,
+    Tvm,
+    Unicorn,
+    proxy_settings,
+)
 from cocaine_tx.daemon.settings import Limits
 from cocaine_tx.errors import ConfigError
 
@@ -40,6 +50,13 @@ class ProxySettingsTests(SynchronousTestCase):
             ("retry: {queue-full-status: 500}", {"retry": Retry(queue_full_status=500)}),
             ("limits: {body: 0}", {"limits": HttpLimits(body=0)}),
             ("access-log: {format: json, file: log/a}", {"access_log": AccessLog("json", "/etc/c/log/a")}),
+            ("unicorn: {schema: tornado}",
+             {"unicorn": Unicorn("tornado", "unicorn", "/proxy_apps_timeouts", "/zipkin_sampling")}),
+            ("unicorn: {schema: tornado, service: u, timeouts: /t/, tracing: false}",
+             {"unicorn": Unicorn("tornado", "u", "/t")}),
+            ("unicorn: {schema: rust, tracing: /c/tracing}", {"unicorn": Unicorn("rust", tracing="/c/tracing")}),
+            ("unicorn: {schema: rust, timeouts: /t, tvm: {client-id: 5, client-secret: s}}",
+             {"unicorn": Unicorn("rust", timeouts="/t", tvm=Tvm(5, "s"))}),
             ("wire: {connect-timeout: 1}", {"wire": Limits(connect_timeout=1.0)}),
         ):  # fmt: skip
             self.assertEqual(settings(text), dataclasses.replace(Proxy(), **expected), text)
@@ -54,6 +71,14 @@ class ProxySettingsTests(SynchronousTestCase):
             ("timeouts: {apps: {a: x}}", "timeouts.apps.a: give a number from 0.001 up, not 'x'"),
             ("timeouts: {apps: {a: {e: 0}}}", "timeouts.apps.a.e: give a number from 0.001 up, not 0"),
             ("tracing: {chance: 101}", "tracing.chance: give a number from 0 to 100, not 101"),
+            ("unicorn: {schema: c}", "unicorn.schema: give one of tornado, rust, not 'c'"),
+            ("unicorn: {timeouts: /t}", "unicorn.schema: give one of tornado, rust, not nothing"),
+            ("unicorn: {schema: rust}",
+             "unicorn.timeouts: give the path of a node here or as tracing, such as /cocaine/timeouts, not nothing"),
+            ("unicorn: {schema: rust, timeouts: t}",
+             "unicorn.timeouts: give a path such as /cocaine/timeouts, or false, not 't'"),
+            ("unicorn: {schema: rust, timeouts: /t, tvm: {client-id: 5}}",
+             "unicorn.tvm.client-secret: give both, or neither, not nothing"),
         ):
             error = self.assertRaises(ConfigError, settings, text)
             self.assertEqual(error.reason, f"/etc/c/proxy.yaml: {words}")
@@ -62,3 +87,8 @@ class ProxySettingsTests(SynchronousTestCase):
         """The runtime's own file is not taken for the proxy's."""
         document = parse('{"version": 4}', "cocaine.conf", {})
         self.assertIn("a YAML file of its own", self.assertRaises(ConfigError, proxy_settings, document).reason)
+
+    def test_secret(self) -> None:
+        """The secret is not shown where settings are."""
+        made = settings("unicorn: {schema: tornado, tvm: {client-id: 5, client-secret: hidden}}")
+        self.assertNotIn("hidden", repr(made))
