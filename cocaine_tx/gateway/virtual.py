@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from ..errors import CocaineError, InvalidArgument, NotRunning, RemoteProtocolError
 from ..interfaces import ServiceInfo
 from ..rpc.client import Dialer
-from ..rpc.deadlines import Deadlines
+from ..rpc.deadlines import Deadlines, grain
 from ..rpc.dispatch import Dispatch
 from ..rpc.relay import Relay
 from ..wire.headers import Headers, timeout_of
@@ -208,7 +208,7 @@ class VirtualApp:
         errand = Errand(self, channel, headers, args, deadline, self._kept, self._ended)
         self.errands.add(errand)
         if deadline is not None and seconds is not None:
-            errand.bin = self._deadlines.enter(errand, deadline + GRACE, seconds)
+            errand.bin = self._deadlines.enter(errand, deadline + GRACE, grain(seconds))
         errand.start()
 
     def _ended(self, errand: Errand) -> None:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from ..errors import CocaineError, DeadlineError, NotRunning, QueueFull, SpawnFailed
 from ..interfaces import IImage
-from ..rpc.deadlines import Deadlines, grain
+from ..rpc.deadlines import Deadlines, Grain, grain
 from ..wire.headers import Headers, timeout_of
 from ..wire.session import Channel
 from . import balance
@@ -59,7 +59,7 @@ class Pool:
         self._room = Room(profile.event_buffer_limit, profile.queue_buffer_limit)
         self._deadlines: Deadlines[Invocation] = Deadlines(clock, Invocation.expire)
         # Most events have the headers of the one before, as the very same object.
-        self._times: tuple[Headers, float, float] = ((), profile.request_timeout, grain(profile.request_timeout))
+        self._times: tuple[Headers, float, Grain] = ((), profile.request_timeout, grain(profile.request_timeout))
         self._ending: set[Worker] = set()
         self._recovery = Recovery(clock, self.rebalance)
         self._leisure = Leisure(clock, profile.idle_timeout, self._let_go)
@@ -107,7 +107,7 @@ class Pool:
             tally.depth.set(len(self.queue), now)
             self.rebalance()
 
-    def _given(self, headers: Headers) -> tuple[float, float]:
+    def _given(self, headers: Headers) -> tuple[float, Grain]:
         """Seconds for an event with such headers, and the width of its bin."""
         asked = timeout_of(headers)
         given = self.profile.request_timeout if asked is None else asked

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
 from ..rpc.connection import tune
+from ..rpc.deadlines import grain
 from .access import Entry
 from .answer import Answer, Ending
 from .door import Door
@@ -328,7 +329,7 @@ class HttpConnection(Protocol):
             if self._watched != inf:
                 deadlines.leave(self, self._bin)
             self._watched = due
-            self._bin = deadlines.enter(self, due, max(due - now, 0.001))
+            self._bin = deadlines.enter(self, due, grain(due - now))
 
     def timed(self) -> None:
         """The nearest limit that was watched has come; it may have moved meanwhile."""

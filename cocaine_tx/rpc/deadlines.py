@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import ceil, frexp
-from typing import Generic, TypeVar
+from typing import Generic, NewType, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -20,15 +20,17 @@ T = TypeVar("T")
 
 #: Seconds; no bin is finer.
 FINEST = 1 / 64
+#: The width of bins in seconds. A type of its own, since the time an item was given looks just like it.
+Grain = NewType("Grain", float)
 
 
-def grain(given: float) -> float:
+def grain(given: float) -> Grain:
     """
     How wide the bins are for items that were given so many seconds.
 
     The largest power of two below a 64th of it: few bins exist at once, however many items.
     """
-    return max(FINEST, 2.0 ** (frexp(given)[1] - 7))
+    return Grain(max(FINEST, 2.0 ** (frexp(given)[1] - 7)))
 
 
 class Deadlines(Generic[T]):
@@ -51,7 +53,7 @@ class Deadlines(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._bins.values()))
 
-    def enter(self, item: T, deadline: float, width: float) -> float:
+    def enter(self, item: T, deadline: float, width: Grain) -> float:
         """
         :param deadline: the clock's time at which the item is over.
         :param width: of its bin, from `grain`.

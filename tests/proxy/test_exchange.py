@@ -307,6 +307,19 @@ class FailureTests(WorldCase):
             self.assertEqual(self.status(client), 500)
             self.assertIsNone(client.ended)
 
+    def test_timeouts_hold(self) -> None:
+        """A limit is over when it says, or at most a 64th of it later, whatever the time of the day."""
+        for begun in (0.5, 7.0, 100.25):
+            world = self.world(chunk=30.0)
+            world.app()
+            world.advance(begun)
+            client = world.ask(get())
+            for _ in range(59):
+                world.advance(0.5)
+            self.assertEqual(client.got, b"")
+            world.advance(1.0)
+            self.assertEqual(self.status(client), 504)
+
     def test_timeouts(self) -> None:
         """An app that is silent for too long is 504; in the middle of an answer it is a broken connection."""
         world = self.world(chunk=30.0, apps={"app": {"slow": 5.0}})
