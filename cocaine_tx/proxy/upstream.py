@@ -205,10 +205,8 @@ class Pool:
                 problem = Unreachable(error.reason)
                 continue
             self._ejected.pop(address, None)
-            streams = await _abilities(remote)
-            upstream = Upstream(
-                remote, clock.seconds() + self.lifespan * (1 + random()), streams is True, streams is not None
-            )
+            streams, windows = await _abilities(remote)
+            upstream = Upstream(remote, clock.seconds() + self.lifespan * (1 + random()), streams, windows)
             remote.connection.lost = partial(self._lost, upstream)
             return upstream
         raise problem
@@ -306,16 +304,17 @@ class Pool:
             self.seat(_Question(self, told))
 
 
-async def _abilities(remote: Remote) -> bool | None:
-    """Whether the app takes bodies in parts; None if its node does not know that word, being none of ours."""
+async def _abilities(remote: Remote) -> tuple[bool, bool]:
+    """Whether the app takes bodies in parts, and whether its node knows windows; an original knows neither word."""
     if remote.protocol.named("info") is None:
-        return None
+        return False, False
     try:
         (info, *_) = await remote.call("info", timeout=INFO_TIME)
     except (CocaineError, TooLate, ValueError):
-        return None
-    known = info.get(b"http-streaming") if isinstance(info, dict) else None
-    return known if isinstance(known, bool) else None
+        return False, False
+    if not isinstance(info, dict):
+        return False, False
+    return info.get(b"http-streaming") is True, info.get(b"credits") is True
 
 
 class _Question:
