@@ -15,7 +15,7 @@ from functools import partial
 from random import random
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 
@@ -34,6 +34,8 @@ UNUSED = 600.0
 BATCH = 32
 #: Seconds for the app to say what it takes.
 INFO_TIME = 5.0
+#: What those who wait are told at the end.
+STOPPING = "the proxy is being stopped"
 
 
 class Passenger(Protocol):
@@ -184,6 +186,8 @@ class Pool:
             upstream = await self._connected()
         except CocaineError as error:
             failed(error)
+        except CancelledError:
+            failed(Unreachable(STOPPING))
         except Exception as error:
             self._log.failure("connecting to {name} failed", name=self.name)
             failed(Unreachable(str(error)))
@@ -287,7 +291,7 @@ class Pool:
             pending.cancel()
         waiting, self._waiting = self._waiting, {}
         for passenger in waiting:
-            passenger.unserved(Unreachable("the proxy is being stopped"))
+            passenger.unserved(Unreachable(STOPPING))
 
     # -- what the app takes
 

@@ -656,6 +656,22 @@ class DrainTests(WorldCase):
 
 
 class PoolTests(WorldCase):
+    def test_stopped_while_connecting(self) -> None:
+        """A proxy that is stopped while it connects to an app has nothing to log, and its clients are let go."""
+        for inline in (100, 3):  # 3: the body goes in parts
+            world = self.world(inline=inline)
+            app = world.app(play=lambda job: job.answer(b"x"))
+            app.info = {"http-streaming": True}
+            world.ask(get())
+            world.mute = True
+            world.upstreams.pools["app"].renew()
+            client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n12345678")
+            self.assertEqual((client.got, len(app.jobs)), (b"", 1))
+            world.stop()
+            world.advance()
+            self.assertIsNotNone(client.ended)
+            self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_ageing(self) -> None:
         """Connections are resolved anew as they age, and nobody's request notices."""
         world = self.world()
