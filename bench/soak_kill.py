@@ -1,12 +1,12 @@
 """
 Many requests while workers are killed every second: every request must get one well-formed answer, and its own.
 
-    python -m bench.soak_kill [--requests 100000] [--connections 64] [--seconds 360]
+    python -m bench.soak_kill [--requests 100000] [--connections 64] [--seconds 360] [--profile JSON]
     python -m bench.soak_kill --url http://127.0.0.1:8080/hello/http/ --node PID
 
-Without ``--url`` it starts a platform of its own with ``examples/hello`` and four workers. The app must answer with the
-``name`` of the query in its body. ``--node`` is the node's process: its children are the workers, of which the oldest
-is killed. Give an app of yours a profile with several workers, so that one can start while another serves.
+Without ``--url`` it starts a platform of its own with ``examples/hello`` and four workers, or what ``--profile`` says;
+with ``{"pool-limit": 1}`` each kill leaves nobody. The app must answer with the ``name`` of the query in its body.
+``--node`` is the node's process: its children are the workers, of which the oldest is killed.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def main() -> int:
     parser.add_argument("--node", type=int, help="the process of its node")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--profile", metavar="JSON", default=PROFILE, help="of the app, without --url")
     parser.add_argument("--seconds", type=float, default=360.0, help="give up after so long")
     given = parser.parse_args()
     size = given.requests, given.connections, given.seconds
@@ -130,7 +131,7 @@ def main() -> int:
         return not soak(given.url, given.node, *size)
     with Platform() as platform:
         node = platform.start_node()
-        platform.run_app("hello", ROOT / "examples" / "hello", PROFILE)
+        platform.run_app("hello", ROOT / "examples" / "hello", given.profile)
         platform.start_proxy()
         good = soak(f"http://127.0.0.1:{platform.http}/hello/http/", node.pid, *size)
         for log in platform.folder.glob("*.log") if not good else ():

@@ -22,7 +22,7 @@ from typing import Generic, Protocol, TypeVar
 
 from .profile import Profile, QueuePolicy
 
-#: Back-off after crashes, in seconds: the first pause, the longest, and the life that counts as stable.
+#: Back-off after crashes, in seconds: the first pause, the longest, and the active life that proves a worker sound.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 32.0
 STABLE_LIFE = 32.0
@@ -34,6 +34,22 @@ class Laden(Protocol):
     @property
     def load(self) -> int:
         """Its open channels."""
+
+
+class Mortal(Protocol):
+    """A worker as the back-off sees it. Times are the clock's."""
+
+    @property
+    def born(self) -> float:
+        """When its start began."""
+
+    @property
+    def active_since(self) -> float | None:
+        """None if it never became active."""
+
+    @property
+    def answered(self) -> bool:
+        """It has done its part of an event, be it with an error."""
 
 
 W = TypeVar("W", bound=Laden)
@@ -92,7 +108,7 @@ class Backoff:
     """
     The pause after crashes.
 
-    :ivar delay: its length in seconds; 0 before the first crash.
+    :ivar delay: seconds, which the next failure to start doubles; 0 before the first, and after a sound life.
     :ivar until: the clock's time at which it ends.
     :ivar failed_at: the clock's time of the last crash.
     :ivar booted: the worker that crashed last had become active before.
@@ -215,24 +231,34 @@ def publicity(profile: Profile, active: int, published: bool) -> Publicity:
     return Publicity.KEEP
 
 
-def backed_off(last: Backoff, now: float, active_since: float | None, others: Iterable[float] = ()) -> Backoff:
+def backed_off(last: Backoff, now: float, fallen: Mortal, others: Iterable[Mortal] = ()) -> Backoff:
     """
-    The pause after a worker has crashed: 1, 2, 4 ... 32 seconds (5.6).
+    The pause after a worker has crashed (5.6).
 
-    It begins at 1 again only after a stable life: of the worker that crashed, or of one that became active since the
-    crash before. Crashes during a pause do not lengthen it, so ten workers dying of one cause count as one failure.
+    A worker that has answered an event, or was active for long, was sound: whatever has ended it, the next can start.
+    Its place is filled at once, but not within `FIRST_PAUSE` of its own start, so that an app whose workers die of what
+    they are asked costs one start a second and place, and no more.
 
-    :param active_since: when the crashed worker became active; None if it never did.
-    :param others: when the workers that are still active became so.
+    A life that has shown nothing is a failure to start: the pauses are 1, 2, 4 ... 32 seconds. They begin at 1 again
+    after a sound life, be it of one that became active since the crash before and still lives. Crashes during a pause
+    do not change it, so ten workers dying of one cause count as one failure.
+
+    :param others: those that are still active.
     """
-    booted = active_since is not None
+    booted = fallen.active_since is not None
     if now < last.until:
         return Backoff(last.delay, last.until, now, booted)
-    stable = (active_since is not None and now - active_since >= STABLE_LIFE) or any(
-        since > last.failed_at and now - since >= STABLE_LIFE for since in others
-    )
-    delay = FIRST_PAUSE if stable or not last.delay else min(2 * last.delay, LONGEST_PAUSE)
+    if _sound(fallen, now):
+        return Backoff(0.0, max(now, fallen.born + FIRST_PAUSE), now, booted)
+    proven = any(_sound(other, now, last.failed_at) for other in others)
+    delay = FIRST_PAUSE if proven or not last.delay else min(2 * last.delay, LONGEST_PAUSE)
     return Backoff(delay, now + delay, now, booted)
+
+
+def _sound(worker: Mortal, now: float, since: float = -math.inf) -> bool:
+    """Whether it became active after that time and has shown since that it works."""
+    active = worker.active_since
+    return active is not None and active > since and (worker.answered or now - active >= STABLE_LIFE)
 
 
 def _load(worker: Laden) -> int:

@@ -166,6 +166,7 @@ class Pool:
 
     def answered(self, invocation: Invocation) -> None:
         """The worker has done its part; the client may keep the place for a while (lesson 10)."""
+        invocation.worker.answered = True
         limit = self.profile.half_closed_timeout
         if limit is not None:
             until = self._clock.seconds() + limit
@@ -259,8 +260,7 @@ class Pool:
         self._ending.add(worker)
         if cause is not None and cause.crash and not self._stopped:
             self.tally.crashed += 1
-            others = [other.active_since for other in self._active if other.active_since is not None]
-            pause = self._recovery.crashed(worker.active_since, others)
+            pause = self._recovery.crashed(worker, self._active)
             self._log.warn(
                 "{app}: worker {uuid} has died ({why}); next one in {pause:.1f} s",
                 app=self.manifest.name, uuid=worker.uuid, why=cause.text, pause=pause,

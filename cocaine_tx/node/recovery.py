@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from .balance import Backoff, backed_off
+from .balance import Backoff, Mortal, backed_off
 
 
 class Recovery:
@@ -33,19 +33,19 @@ class Recovery:
         """The pause that is running now."""
         return self._backoff if self._timer is not None else None
 
-    def crashed(self, active_since: float | None, others: Iterable[float]) -> float:
+    def crashed(self, worker: Mortal, others: Iterable[Mortal]) -> float:
         """
         A worker has crashed.
 
-        :param active_since: the clock's time at which it became active, None if it never did.
-        :param others: the same of those that live.
-        :return: seconds until the pause is over.
+        :param others: those that are still active.
+        :return: seconds until the pause is over; 0 if there is none, and then nobody is called.
         """
         now = self._clock.seconds()
-        self._backoff = backed_off(self._backoff, now, active_since, others)
+        self._backoff = backed_off(self._backoff, now, worker, others)
         pause = max(0.0, self._backoff.until - now)
         self.stop()
-        self._timer = self._clock.callLater(pause, self._go_on)
+        if pause:
+            self._timer = self._clock.callLater(pause, self._go_on)
         return pause
 
     def stop(self) -> None:

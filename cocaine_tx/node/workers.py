@@ -61,6 +61,7 @@ class Worker:
     :ivar uuid: what it says in its handshake.
     :ivar invocations: the requests it has, oldest first.
     :ivar accepted: how many it was ever given.
+    :ivar answered: it has done its part of one at least, be it with an error.
     :ivar active_since: the clock's time, None before it was active.
     :ivar idle_since: the clock's time at which its last request ended, or it became active.
     :ivar ended: fires when nothing is left of it.
@@ -76,6 +77,7 @@ class Worker:
         self.active_since: float | None = None
         self.idle_since = self.born
         self.accepted = 0
+        self.answered = False
         self.invocations: dict[Invocation, None] = {}
         self.connection: Connection | None = None
         self.process: IWorkerProcess | None = None
@@ -88,7 +90,7 @@ class Worker:
         self._cause: Cause | None = None
         self._dismissed: Cause | None = None
         self._retirement = Cause.STOPPED
-        self._used = False
+        self._used = self._severed = False
         self._limits = {
             "spawn": profile.spawn_timeout,
             "handshake": profile.handshake_timeout,
@@ -193,7 +195,10 @@ class Worker:
             self.idle_since = now
             if not self._used:
                 self.life.drained()
-        if invocation.unwanted and self._used and self._clutter() > FORSAKEN:
+        if not invocation.unwanted:
+            if not self._severed:
+                self.answered = True
+        elif self._used and self._clutter() > FORSAKEN:
             # A worker that never ends what it was told to give up would fill our memory with channels.
             self._log.warn("{app}: worker {uuid} ends nothing of what it is told to", app=self.app, uuid=self.uuid)
             self.life.seal()
@@ -238,17 +243,20 @@ class Worker:
             self._control.send("terminate", self._dismissed.code, self._dismissed.text)
 
     def part(self) -> None:
+        self._sever(Discarded())
+
+    def _sever(self, reason: CocaineError) -> None:
+        # The requests that it still has end with it from now on; some may be told by those who call us.
+        self._severed = True
         if self.connection is not None:
-            self.connection.sever(Discarded())
+            self.connection.sever(reason)
 
     def bury(self, cause: Cause | None) -> None:
         if self._dismissed is not None:
             cause = None
         self._cause = cause
-        connection = self.connection
-        if connection is not None:
-            ours = self._dismissed is not None or cause is Cause.HEARTBEAT_TIMEOUT
-            connection.sever(Discarded() if ours else ConnectionGone(Discarded.default_reason))
+        ours = self._dismissed is not None or cause is Cause.HEARTBEAT_TIMEOUT
+        self._sever(Discarded() if ours else ConnectionGone(Discarded.default_reason))
         self._employer.died(self, cause)
         if self.process is None or self.exit is not None:
             self._finish()

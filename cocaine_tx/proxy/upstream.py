@@ -15,7 +15,7 @@ from functools import partial
 from random import random
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 
@@ -34,6 +34,8 @@ UNUSED = 600.0
 BATCH = 32
 #: Seconds for the app to say what it takes.
 INFO_TIME = 5.0
+#: What those who wait are told at the end.
+STOPPING = "the proxy is being stopped"
 
 
 class Passenger(Protocol):
@@ -184,6 +186,8 @@ class Pool:
             upstream = await self._connected()
         except CocaineError as error:
             failed(error)
+        except CancelledError:
+            failed(Unreachable(STOPPING))
         except Exception as error:
             self._log.failure("connecting to {name} failed", name=self.name)
             failed(Unreachable(str(error)))
@@ -205,10 +209,8 @@ class Pool:
                 problem = Unreachable(error.reason)
                 continue
             self._ejected.pop(address, None)
-            streams = await _abilities(remote)
-            upstream = Upstream(
-                remote, clock.seconds() + self.lifespan * (1 + random()), streams is True, streams is not None
-            )
+            streams, windows = await _abilities(remote)
+            upstream = Upstream(remote, clock.seconds() + self.lifespan * (1 + random()), streams, windows)
             remote.connection.lost = partial(self._lost, upstream)
             return upstream
         raise problem
@@ -289,7 +291,7 @@ class Pool:
             pending.cancel()
         waiting, self._waiting = self._waiting, {}
         for passenger in waiting:
-            passenger.unserved(Unreachable("the proxy is being stopped"))
+            passenger.unserved(Unreachable(STOPPING))
 
     # -- what the app takes
 
@@ -306,16 +308,17 @@ class Pool:
             self.seat(_Question(self, told))
 
 
-async def _abilities(remote: Remote) -> bool | None:
-    """Whether the app takes bodies in parts; None if its node does not know that word, being none of ours."""
+async def _abilities(remote: Remote) -> tuple[bool, bool]:
+    """Whether the app takes bodies in parts, and whether its node knows windows; an original knows neither word."""
     if remote.protocol.named("info") is None:
-        return None
+        return False, False
     try:
         (info, *_) = await remote.call("info", timeout=INFO_TIME)
     except (CocaineError, TooLate, ValueError):
-        return None
-    known = info.get(b"http-streaming") if isinstance(info, dict) else None
-    return known if isinstance(known, bool) else None
+        return False, False
+    if not isinstance(info, dict):
+        return False, False
+    return info.get(b"http-streaming") is True, info.get(b"credits") is True
 
 
 class _Question:

@@ -26,10 +26,9 @@ class Relay:
     :param finished: called once with the relay at the end.
     :param lost: makes the error that ``near`` gets when ``far`` is lost, out of the connection's own.
     :ivar answered: ``far`` has sent something.
-    :ivar deserted: ``near`` was lost before the end.
     """
 
-    __slots__ = ("_finished", "_lost", "answered", "deserted", "far", "near")
+    __slots__ = ("_finished", "_lost", "answered", "far", "near")
 
     def __init__(
         self,
@@ -41,7 +40,6 @@ class Relay:
         self.near = near
         self.far = far
         self.answered = False
-        self.deserted = False
         self._finished: Callable[[Relay], None] | None = finished
         self._lost = lost
         near.receiver = far.receiver = self
@@ -76,7 +74,6 @@ class Relay:
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         if channel is self.near:
-            self.deserted = True
             self.far.cancel(reason)
         else:
             self.near.fail(self._lost(reason))

@@ -206,37 +206,89 @@ class BackoffPlanTests(SynchronousTestCase):
             self.assertEqual(got, Seal((Worker("w1", 0),)))
 
 
+@dataclass(frozen=True)
+class Mortal:
+    """A worker that was started then, active since then, and has perhaps answered."""
+
+    born: float
+    active_since: float | None = None
+    answered: bool = False
+
+
 class BackedOffTests(SynchronousTestCase):
     def test_crash_loop(self) -> None:
         """A worker that dies at once is retried after 1, 2, 4 ... 32 and then always 32 seconds."""
         last, now, delays = Backoff(), 100.0, []
         for _ in range(9):
-            last = backed_off(last, now, None)
+            last = backed_off(last, now, Mortal(now - 0.1))
             delays.append(last.delay)
             self.assertEqual(last.until, now + last.delay)
             now = last.until + 0.1
         self.assertEqual(delays, [1, 2, 4, 8, 16, 32, 32, 32, 32])
 
     def test_short_lives(self) -> None:
-        """Becoming active is not enough to start from 1 again; 32 seconds of life are."""
+        """
+        Becoming active is not enough; an answer is, or 32 seconds of life. Then the next is started at once.
+
+        The answer was not looked at before, and a lone worker that served well and was killed again and again was kept
+        away for up to 32 seconds.
+        """
         last = Backoff(8.0, until=100.0, failed_at=92.0)
-        self.assertEqual(backed_off(last, 132.0, 100.5).delay, 16.0)
-        self.assertEqual(backed_off(last, 132.5, 100.5).delay, 1.0)
+        for now, fallen, delay, until in (
+            (132.0, Mortal(100.0, 100.5), 16.0, 148.0),              # 31.5 seconds and no answer
+            (132.5, Mortal(100.0, 100.5), 0.0, 132.5),               # 32 seconds
+            (132.0, Mortal(100.0, 100.5, answered=True), 0.0, 132.0),
+            (101.0, Mortal(100.0, 100.5, answered=True), 0.0, 101.0),
+            (100.6, Mortal(100.0, 100.5, answered=True), 0.0, 101.0),  # but starts are a second apart
+        ):  # fmt: skip
+            self.assertEqual(backed_off(last, now, fallen), Backoff(delay, until, now), (now, fallen))
+
+    def test_answers_and_dies(self) -> None:
+        """An app that dies of what it is asked, each time once it has answered something: one start a second."""
+        last, born, starts = Backoff(), 100.0, []
+        for _ in range(5):
+            last = backed_off(last, born + 0.3, Mortal(born, born + 0.2, answered=True))
+            born = last.until
+            starts.append(born)
+        self.assertEqual(starts, [101, 102, 103, 104, 105])
+
+    def test_answer_resets(self) -> None:
+        """The first failure to start after a worker that has answered pauses for a second, as the first of all did."""
+        last = backed_off(Backoff(32.0, until=100.0, failed_at=68.0), 105.0, Mortal(100.0, 100.5, answered=True))
+        self.assertEqual(backed_off(last, 105.2, Mortal(105.0)).delay, 1.0)
+
+    def test_during_a_pause(self) -> None:
+        """While others fail to start, the death of one that had answered does not bring the next try forward."""
+        last = Backoff(8.0, until=100.0, failed_at=92.0)
+        fallen = Mortal(50.0, 50.5, answered=True)
+        self.assertEqual(backed_off(last, 95.0, fallen), Backoff(8.0, until=100.0, failed_at=95.0))
 
     def test_a_long_calm(self) -> None:
-        """A worker that has lived well since the last crash proves the app sound; one from before proves nothing."""
+        """One that was started since the last crash and works proves the app sound; one from before proves nothing."""
         last = Backoff(8.0, until=100.0, failed_at=92.0)
-        self.assertEqual(backed_off(last, 1000.0, 999.0, others=(101.0,)).delay, 1.0)
-        self.assertEqual(backed_off(last, 1000.0, None, others=(50.0,)).delay, 16.0)
-        self.assertEqual(backed_off(last, 120.0, None, others=(101.0,)).delay, 16.0)
+        for now, other, delay in (
+            (1000.0, Mortal(100.0, 101.0), 1.0),
+            (120.0, Mortal(100.0, 101.0), 16.0),
+            (120.0, Mortal(100.0, 101.0, answered=True), 1.0),
+            (1000.0, Mortal(49.0, 50.0, answered=True), 16.0),
+        ):
+            self.assertEqual(backed_off(last, now, Mortal(now - 0.1), others=(other,)).delay, delay, (now, other))
 
     def test_dying_together(self) -> None:
         """Ten workers dying of one cause are one failure; the pause is not moved."""
         last = Backoff()
         for number in range(10):
-            last = backed_off(last, 100.0 + number / 100, 99.0)
+            last = backed_off(last, 100.0 + number / 100, Mortal(98.0, 99.0))
         self.assertEqual((last.delay, last.until, last.booted), (1.0, 101.0, True))
-        self.assertFalse(backed_off(last, 100.5, None).booted)
+        self.assertFalse(backed_off(last, 100.5, Mortal(100.4)).booted)
+
+    def test_answering_and_dying_together(self) -> None:
+        """Ten that had answered and die of one cause are all replaced at once."""
+        last = Backoff(4.0, until=50.0, failed_at=46.0)
+        for number in range(10):
+            now = 100.0 + number / 100
+            last = backed_off(last, now, Mortal(98.0, 99.0, answered=True))
+            self.assertEqual((last.delay, last.until), (0.0, now))
 
 
 class PublicityTests(SynchronousTestCase):

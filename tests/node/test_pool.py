@@ -481,6 +481,48 @@ class CrashTests(PoolCase):
         self.calls(8)
         self.assertEqual(len(stage.alive), 4)
 
+    def test_served_and_killed(self) -> None:
+        """A lone worker that is killed while it serves well is replaced at once, however often; nobody waits long."""
+        stage = self.play(act=idle, pool_limit=1)
+        for kills in range(1, 20):
+            (first, second) = self.calls(2)
+            (puppet,) = stage.alive
+            puppet.say([2, 2, []])
+            stage.wait(1)
+            stage.end(puppet.process, Exit(signal=9))
+            stage.settle()
+            self.assertEqual((first.ends, len(second.ends), second.error), (["close"], 1, (5, 2)))
+            self.assertEqual((stage.pool().tally.crashed, len(stage.alive)), (kills, 1))
+
+    def test_answered_and_held(self) -> None:
+        """An answer counts though its client keeps its side open, as the original's clients did."""
+        stage = self.play(act=idle, pool_limit=1)
+        (call,) = self.calls(1, close=False)
+        (puppet,) = stage.alive
+        puppet.say([2, 2, []])
+        stage.wait(1)
+        stage.end(puppet.process, Exit(signal=9))
+        stage.settle()
+        self.assertEqual((call.ends, len(stage.alive)), (["close"], 1))
+
+    def test_nothing_answered(self) -> None:
+        """Requests that end because the client leaves, or with the worker, are no answers: the next worker waits."""
+        stage = self.play(act=idle, pool_limit=1)
+        self.calls(1)
+        leaver = stage.client()
+        leaver.enqueue(b"x")
+        stage.settle()
+        leaver.leave()
+        for pause in (1, 2, 4):
+            stage.wait(1)
+            (puppet,) = stage.alive
+            stage.end(puppet.process, Exit(signal=9))
+            stage.wait(pause - 0.5)
+            self.assertEqual(len(stage.alive), 0, pause)
+            stage.wait(0.5)
+            self.assertEqual(len(stage.alive), 1, pause)
+            self.calls(1)
+
     def test_thousand_crashes(self) -> None:
         """Lesson 13: a thousand crashes leave no process, no timer, no worker, and one log entry each up to a limit."""
         stage = self.play(act=None, crashlog_limit=5)

@@ -409,7 +409,7 @@ class BodyTests(WorldCase):
         ):
             world = self.world(inline=10)
             app = world.app(play=None)
-            app.info = {"http-streaming": True}
+            app.info = {"http-streaming": True, "credits": True}
             client = world.ask(b"POST /app/http/ HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + wrap(b"abcd"))
             (job,) = app.jobs
             self.assertEqual((job.body, job.ended), (b"abcd", ""))
@@ -436,7 +436,7 @@ class BodyTests(WorldCase):
         world = self.world(inline=3)
         app = world.app()
         app.greet = lambda job: job.answer(b"enough")
-        app.info = {"http-streaming": True}
+        app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
         self.assertIn(b"enough", client.take())
         client.send(b"5678" + get())
@@ -448,7 +448,7 @@ class BodyTests(WorldCase):
         """An app whose client goes away in the middle of an upload is told by an error."""
         world = self.world(inline=3)
         app = world.app(play=None)
-        app.info = {"http-streaming": True}
+        app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
         client.transport.abortConnection()  # type: ignore[union-attr]
         world.advance()
@@ -459,7 +459,7 @@ class BodyTests(WorldCase):
         """A body that breaks the rules is 400, and the app is told by an error."""
         world = self.world()
         app = world.app(play=None)
-        app.info = {"http-streaming": True}
+        app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\nx\r\n")
         self.assertEqual(self.status(client), 400)
         self.assertTrue(app.jobs == [] or app.jobs[0].ended not in ("", "close"))
@@ -468,7 +468,7 @@ class BodyTests(WorldCase):
         """A switched connection carries bytes both ways until both sides have ended."""
         world = self.world()
         app = world.app(play=None)
-        app.info = {"http-streaming": True}
+        app.info = {"http-streaming": True, "credits": True}
         client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: websocket") + b"early")
         (job,) = app.jobs
         job.head(101, ("Upgrade", "websocket"), ("Sec-WebSocket-Accept", "x"))
@@ -489,7 +489,7 @@ class BodyTests(WorldCase):
         app = world.app()
         app.greet = lambda job: job.answer(b"no")
         for streams in (True, False):
-            app.info = {"http-streaming": streams}
+            app.info = {"http-streaming": streams, "credits": True}
             client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: h2c"))
             self.assertEqual(self.status(client), 200)
             self.assertEqual(app.jobs[-1].ended, "close")
@@ -576,7 +576,7 @@ class WindowTests(WorldCase):
         """A node that knows windows is granted more only as the client takes; nobody's connection is held."""
         world = self.world(buffer=100_000)
         app = world.app()
-        app.info = {"http-streaming": False}
+        app.info = {"http-streaming": False, "credits": True}
         client = world.client()
         client.transport.pauseProducing()  # type: ignore[union-attr]
         client.send(get())
@@ -595,11 +595,24 @@ class WindowTests(WorldCase):
         self.assertEqual(client.got.count(b"x" * 10_000), 400)
         self.assertEqual(world.upstreams.pools["app"].aside, set())
 
+    def test_unknown(self) -> None:
+        """A node that does not say that it knows credits gets no window; a body in parts then travels alone."""
+        world = self.world(inline=3)
+        app = world.app(play=None)
+        app.info = {"http-streaming": True}
+        world.ask(get())
+        world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
+        plain, parted = app.jobs
+        for job in (plain, parted):
+            self.assertNotIn(b"x-cocaine-window", job.headers)
+        self.assertEqual((plain.ended, parted.ended, parted.body), ("close", "", b"1234"))
+        self.assertEqual(len(parted.channel.session), 1)
+
     def test_upload(self) -> None:
         """A body is read from the client only as fast as the app grants, and all of it arrives."""
         world = self.world(buffer=1000, inline=10)
         app = world.app()
-        app.info = {"http-streaming": True}
+        app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
         (job,) = app.jobs
         for _ in range(10):
@@ -656,6 +669,22 @@ class DrainTests(WorldCase):
 
 
 class PoolTests(WorldCase):
+    def test_stopped_while_connecting(self) -> None:
+        """A proxy that is stopped while it connects to an app has nothing to log, and its clients are let go."""
+        for inline in (100, 3):  # 3: the body goes in parts
+            world = self.world(inline=inline)
+            app = world.app(play=lambda job: job.answer(b"x"))
+            app.info = {"http-streaming": True}
+            world.ask(get())
+            world.mute = True
+            world.upstreams.pools["app"].renew()
+            client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n12345678")
+            self.assertEqual((client.got, len(app.jobs)), (b"", 1))
+            world.stop()
+            world.advance()
+            self.assertIsNotNone(client.ended)
+            self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_ageing(self) -> None:
         """Connections are resolved anew as they age, and nobody's request notices."""
         world = self.world()
