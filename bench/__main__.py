@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import cold, load
+from . import beside, cold, load
 from .processes import Platform, cpu, descendants
+from .visitors import Visitors
 from .yardstick import unit
 
 HERE = Path(__file__).resolve().parent
@@ -34,7 +35,7 @@ class Table:
     """
 
     def __init__(self, yardstick: float) -> None:
-        self._yardstick = yardstick
+        self.yardstick = yardstick
         print(f"one unit: {yardstick * 1e6:.2f} us of CPU\n")
         print(f"{'work':<34}{'in flight':>10}{'req/s':>9}{'p50 us':>8}{'p99 us':>8}   CPU in units for each request")
 
@@ -44,16 +45,16 @@ class Table:
         before = {name: sum(map(cpu, pids)) for name, pids in processes.items()}
         times: list[float] = []
         begun = time.perf_counter()
-        # CPU is counted in ticks of 10 ms: go on until a tick is below a percent.
+        # Where CPU is counted in ticks of 10 ms, a tick must be below a percent.
         while (wall := time.perf_counter() - begun) < SECONDS:
             times += asyncio.run(run())
         spent = {name: sum(map(cpu, pids)) - before[name] for name, pids in processes.items()}
         times.sort()
         units = ", ".join(
-            f"{name} {seconds / len(times) / self._yardstick:.1f}" for name, seconds in spent.items()
+            f"{name} {seconds / len(times) / self.yardstick:.1f}" for name, seconds in spent.items()
         )
         if len(spent) > 1:
-            units += f", all {sum(spent.values()) / len(times) / self._yardstick:.1f}"
+            units += f", all {sum(spent.values()) / len(times) / self.yardstick:.1f}"
         p50, p99 = times[len(times) // 2] * 1e6, times[int(len(times) * 0.99)] * 1e6
         print(f"{work:<34}{flight:>10}{len(times) / wall:>9.0f}{p50:>8.0f}{p99:>8.0f}   {units}")
         sys.stdout.flush()
@@ -115,12 +116,9 @@ def _hello(table: Table, platform: Platform, node: int) -> None:
     platform.tool("app", "upload", str(HERE.parent / "examples" / "hello"), "-n", "hello")
     platform.tool("app", "start", "-n", "hello", "-r", "hello")
     proxy = platform.start_proxy()
-    asyncio.run(load.http(platform.http, "/hello/http/", 1, 1))
-    processes = {"proxy": [proxy.pid, *descendants(proxy.pid)], "node": [node], "worker": descendants(node)}
-    for connections in (1, 64):
-        count = 500 if connections == 1 else 6400
-        run = partial(load.http, platform.http, "/hello/http/", count, connections)
-        table.row("HTTP hello through the proxy", connections, run, processes)
+    Visitors(platform.http, "/hello/http/", 1).leave()
+    chain = {"proxy": [proxy.pid, *descendants(proxy.pid)], "node": [node], "worker": descendants(node)}
+    beside.report(table.yardstick, platform.http, chain)
 
 
 def _port(platform: Platform, service: str) -> int:

@@ -32,7 +32,17 @@ def free_port() -> int:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU, user and system, of a process so far; 0 when it is gone."""
+    """
+    Seconds of CPU, user and system, of a process so far; 0 when it is gone.
+
+    By the scheduler's own clock where the kernel shows it: the usual figures are samples, a hundred a second, and miss
+    much of what processes do that run for a tenth of a millisecond at a time.
+    """
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    except (OSError, IndexError):
+        pass
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:

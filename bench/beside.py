@@ -1,0 +1,133 @@
+"""
+The whole HTTP chain beside uvicorn that serves the same hello alone: ``python -m bench.beside [SECONDS]``.
+
+Both run at the same time and are asked in turns, a fraction of a second each, so that whatever else goes on in the
+machine slows them alike; the ratio of their CPU is what to look at. Neither writes an access log.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from .processes import ROOT, Platform, cpu, descendants, free_port
+from .visitors import Visitors
+from .yardstick import unit
+
+#: How long each number of connections is measured, in seconds.
+SECONDS = 12.0
+PROFILE = json.dumps({"pool-limit": 1, "concurrency": 1000, "queue-limit": 1000, "spawn-timeout": 10})
+
+
+@dataclass
+class Side:
+    """One of the two; ``processes`` by what to call them."""
+
+    visitors: Visitors
+    processes: dict[str, list[int]]
+    times: list[float] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
+    wall: float = 0.0
+
+    def ask(self, count: int) -> None:
+        """So many requests more."""
+        before = {name: sum(map(cpu, pids)) for name, pids in self.processes.items()}
+        begun = time.perf_counter()
+        self.times += self.visitors.ask(count)
+        self.wall += time.perf_counter() - begun
+        for name, pids in self.processes.items():
+            self.spent[name] = self.spent.get(name, 0.0) + sum(map(cpu, pids)) - before[name]
+
+    def each(self, name: str) -> float:
+        """Seconds of CPU for each request."""
+        return self.spent[name] / len(self.times)
+
+    @property
+    def all(self) -> float:
+        """The same, of all processes together."""
+        return sum(map(self.each, self.spent))
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return sorted(self.times)[len(self.times) // 2]
+
+
+def report(yardstick: float, port: int, chain: dict[str, list[int]], seconds: float = SECONDS) -> None:
+    """
+    Print the comparison.
+
+    :param port: the proxy's; the app ``hello`` runs behind it.
+    :param chain: its processes.
+    """
+    alone = free_port()
+    uvicorn = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "hello:app", "--port", str(alone), "--http", "httptools", "--loop", "uvloop",
+         "--no-access-log", "--log-level", "error"],
+        cwd=ROOT / "bench" / "apps" / "asgi", stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _wait(alone, uvicorn)
+        for connections in (1, 64):
+            sides = [
+                Side(Visitors(alone, "/", connections), {"uvicorn": [uvicorn.pid]}),
+                Side(Visitors(port, "/hello/http/", connections), chain),
+            ]
+            try:
+                for side in sides:
+                    side.visitors.ask(20 * connections)
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    for side in sides:
+                        side.ask(50 * connections if connections > 1 else 300)
+                _show(yardstick, connections, *sides)
+            finally:
+                for side in sides:
+                    side.visitors.leave()
+    finally:
+        uvicorn.terminate()
+        uvicorn.wait()
+
+
+def _wait(port: int, uvicorn: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return Visitors(port, "/", 1).leave()
+        except ConnectionError as problem:
+            if uvicorn.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("uvicorn does not come up") from problem
+            time.sleep(0.05)
+
+
+def _show(yardstick: float, connections: int, alone: Side, chain: Side) -> None:
+    parts = ", ".join(f"{name} {chain.each(name) / yardstick:.0f}" for name in chain.spent)
+    for title, side, rest in (("uvicorn, hello", alone, ""), ("HTTP hello through the proxy", chain, f" ({parts})")):
+        rate, median, units = len(side.times) / side.wall, side.median * 1e6, side.all / yardstick
+        print(f"{title:<34}{connections:>10}{rate:>9.0f}{median:>8.0f}{'':>8}   {units:.0f}{rest}")
+    ratio, added = chain.all / alone.all, (chain.median - alone.median) * 1e6
+    print(f"{'':34}{connections:>10}   the chain costs {ratio:.2f} of uvicorn's CPU, median +{added:.0f} us")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Print the comparison, with a platform of its own."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    yardstick = unit()
+    with Platform() as platform:
+        node = platform.start_node()
+        platform.run_app("hello", ROOT / "examples" / "hello", PROFILE)
+        proxy = platform.start_proxy()
+        Visitors(platform.http, "/hello/http/", 1).leave()
+        chain = {"proxy": [proxy.pid], "node": [node.pid], "worker": descendants(node.pid)}
+        print(f"one unit: {yardstick * 1e6:.2f} us of CPU\n")
+        print(f"{'work':<34}{'in flight':>10}{'req/s':>9}{'p50 us':>8}{'':>8}   CPU in units for each request")
+        report(yardstick, platform.http, chain, seconds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
