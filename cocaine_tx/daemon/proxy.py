@@ -180,6 +180,7 @@ def terms(config: proxy_settings.Proxy) -> Terms:
         request=timeouts.request,
         chunk=timeouts.chunk,
         apps=timeouts.apps,
+        requests=timeouts.requests,
         head=timeouts.head,
         body=timeouts.body,
         write=timeouts.write,

@@ -30,6 +30,7 @@ class Timeouts:
     :ivar write: for a client to take anything of what waits for it.
     :ivar keep_alive: for a client to begin its next request.
     :ivar apps: app to event to the ``chunk`` time of its answers; event ``""`` is all others of the app.
+    :ivar requests: the same for ``request``.
     """
 
     request: float = 300.0
@@ -40,6 +41,7 @@ class Timeouts:
     write: float = 30.0
     keep_alive: float = 75.0
     apps: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    requests: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,7 @@ def _timeouts(section: Section) -> Timeouts:
         write=section.number("write", default.write, 0.001),
         keep_alive=section.number("keep-alive", default.keep_alive),
         apps=section.table("apps", {}, _app_timeouts),
+        requests=section.table("requests", {}, _app_timeouts),
     )
     section.close()
     return result

@@ -71,16 +71,25 @@ class Door:
         #: In the spelling of HTTP's own names, and as a line of an answer before its value.
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
         self.request_line = self.request_header + b": "
-        #: The wire headers of every ordinary call.
-        self.deadline: Headers = (timeout_header(terms.request),)
-        #: The same to a node that limits each stream by itself.
-        self.windowed: Headers = (*self.deadline, window_header(terms.buffer))
+        self._calls: dict[float, tuple[Headers, Headers]] = {}
         self.notes = Notes(terms)
 
     def override(self, overrides: Overrides) -> None:
         """What operators say in the cluster goes over the terms, for requests that begin from now on."""
         self._overrides = overrides
         self.terms = overridden(self._configured, overrides)
+
+    def call_headers(self, seconds: float, windows: bool) -> Headers:
+        """
+        What travels with a call that has so many seconds, the same object every time.
+
+        :param windows: its node limits each stream by itself.
+        """
+        made = self._calls.get(seconds)
+        if made is None:
+            deadline = timeout_header(seconds)
+            made = self._calls[seconds] = (deadline,), (deadline, window_header(self._configured.buffer))
+        return made[windows]
 
     def date(self) -> bytes:
         """The value of ``Date``."""

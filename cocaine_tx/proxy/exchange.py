@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
-from ..wire.headers import Headers, timeout_header
+from ..wire.headers import Headers
 from ..wire.http import pack_request, unpack_head
 from ..wire.session import Channel
 from .access import Entry
@@ -62,8 +62,8 @@ class Exchange:
 
     __slots__ = (
         "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before",
-        "_started", "_status", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error", "head",
-        "http", "over",
+        "_started", "_status", "_total", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error",
+        "head", "http", "over",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -75,8 +75,8 @@ class Exchange:
         self.due = inf
         self.error = ""
         self._started = now
-        self._until = now + door.terms.request
-        self._pace = 0.0
+        self._total = self._pace = 0.0
+        self._until = inf
         self._status = 0
         self._own: Failure | None = None
         self._dropped = 0
@@ -111,7 +111,8 @@ class Exchange:
         door.budget.earn()
         self._identify(where.app, noted)
         self._route = where
-        self._pace = door.terms.chunk_time(where.app, where.event)
+        self._total, self._pace = known.total, known.pace
+        self._until = self._started + known.total
         self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
             self._upload = Upload(self, self._pool, head, door.terms.inline)
@@ -186,9 +187,7 @@ class Exchange:
     def headers(self, windows: bool) -> Headers:
         """What goes along with the call on the wire."""
         door = self.http.door
-        first = door.windowed if windows else door.deadline
-        if self._tunnel:
-            first = (timeout_header(_TUNNEL_TIME), *first[1:])
+        first = door.call_headers(_TUNNEL_TIME if self._tunnel else self._total, windows)
         return first + self._wire if self._wire else first
 
     def _called(self, headers: Fields, body: bytes) -> Call:

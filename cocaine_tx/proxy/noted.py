@@ -52,14 +52,23 @@ class Notes:
 
 
 class Known(NamedTuple):
-    """A request's head, and what it means under these terms."""
+    """
+    A request's head, and what it means under these terms.
+
+    :ivar total: seconds from the head to the end of the answer.
+    :ivar pace: seconds from one part of the answer to the next.
+    """
 
     head: RequestHead
     terms: Terms
     where: Route | Verdict
     noted: Noted
+    total: float
+    pace: float
 
     @classmethod
     def of(cls, head: RequestHead, terms: Terms, notes: Notes) -> Known:
         """Read it."""
-        return cls(head, terms, route(head, terms.by_host), notes.of(head.headers))
+        where, noted = route(head, terms.by_host), notes.of(head.headers)
+        app, event = ("", "") if isinstance(where, Verdict) else (where.app, where.event)
+        return cls(head, terms, where, noted, terms.request_time(app, event), terms.chunk_time(app, event))

@@ -22,6 +22,7 @@ class Terms:
     :ivar request: from a request's head to the end of its answer; travels with it.
     :ivar chunk: from one part of an app's answer to the next, the first included.
     :ivar apps: app to event to its own ``chunk``; event ``""`` is all others of the app.
+    :ivar requests: the same for ``request``.
     :ivar head: for a client to send a request's head.
     :ivar body: for a client to send the next part of a body.
     :ivar write: for a client to take anything of what waits for it.
@@ -45,6 +46,7 @@ class Terms:
     request: float = 300.0
     chunk: float = 30.0
     apps: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    requests: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     head: float = 10.0
     body: float = 30.0
     write: float = 30.0
@@ -64,13 +66,17 @@ class Terms:
 
     def chunk_time(self, app: str, event: str) -> float:
         """The ``chunk`` time of an event."""
-        if not self.apps:
-            return self.chunk
-        events = self.apps.get(app)
-        if events is None:
-            return self.chunk
-        return events.get(event, events.get("", self.chunk))
+        return _time(self.apps, app, event, self.chunk)
+
+    def request_time(self, app: str, event: str) -> float:
+        """The ``request`` time of an event."""
+        return _time(self.requests, app, event, self.request)
 
     def tracing_chance_of(self, app: str) -> float:
         """The ``tracing_chance`` of an app; ``""`` is a request that goes to none."""
         return self.chances.get(app, self.tracing_chance)
+
+
+def _time(apps: Mapping[str, Mapping[str, float]], app: str, event: str, usual: float) -> float:
+    events = apps.get(app)
+    return usual if events is None else events.get(event, events.get("", usual))

@@ -46,6 +46,8 @@ class ProxySettingsTests(SynchronousTestCase):
             ("limits: {bodies: 5}", {"limits": HttpLimits(bodies=5)}),
             ("timeouts: {chunk: 3, apps: {a: 1, b: {e: 2, '': 3}}}",
              {"timeouts": Timeouts(chunk=3.0, apps={"a": {"": 1.0}, "b": {"e": 2.0, "": 3.0}})}),
+            ("timeouts: {requests: {a: 600, b: {e: 2}}}",
+             {"timeouts": Timeouts(requests={"a": {"": 600.0}, "b": {"e": 2.0}})}),
             ("pool: {size: 9, services: {a: 20}}", {"pool": Pool(9, services={"a": 20})}),
             ("retry: {queue-full-status: 500}", {"retry": Retry(queue_full_status=500)}),
             ("limits: {body: 0}", {"limits": HttpLimits(body=0)}),

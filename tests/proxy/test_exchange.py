@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import AppStopped, HandlerFailed, QueueFull
+from cocaine_tx.wire.headers import timeout_of
 from tests.proxy.cases import load
 from tests.proxy.world import NODE, App, Client, Job, World, get
 
@@ -319,6 +320,20 @@ class FailureTests(WorldCase):
             self.assertEqual(client.got, b"")
             world.advance(1.0)
             self.assertEqual(self.status(client), 504)
+
+    def test_whole_time(self) -> None:
+        """An event may have a time of its own for all of a request; it travels with the call."""
+        world = self.world(request=40.0, requests={"app": {"slow": 100.0}})
+        app = world.app()
+        slow, usual = world.ask(get("/app/slow/")), world.ask(get())
+        self.assertEqual([timeout_of(tuple(job.headers.items())) for job in app.jobs], [100.0, 40.0])
+        for job in app.jobs:
+            job.head()
+        for _ in range(9):
+            world.advance(5)
+            for job in app.jobs:
+                job.channel.chunk(b"x")
+        self.assertEqual((slow.ended is None, usual.ended is None), (True, False))
 
     def test_timeouts(self) -> None:
         """An app that is silent for too long is 504; in the middle of an answer it is a broken connection."""
