@@ -17,6 +17,8 @@ from ..errors import UndecodableError
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: Different apps that are counted one by one; later ones together, since clients choose names.
 APPS = 500
+#: Different methods of services, called by JSON-RPC, that are counted one by one; a service may have very many.
+METHODS = 500
 _OTHERS = "(others)"
 #: Of `Meters`: those that only grow, and those that are now.
 _COUNTERS = ("accepted", "refused", "retries", "disconnections", "aborted", "received", "sent", "seconds")
@@ -34,11 +36,13 @@ class Meters:
     :ivar retries: requests sent once more.
     :ivar disconnections: requests whose client has gone.
     :ivar aborted: answers that broke off.
+    :ivar statuses: answers by application and status.
+    :ivar calls: made by JSON-RPC, by service, method and outcome (``result`` or ``error``).
     """
 
     __slots__ = (
-        "_apps", "_buckets", "aborted", "accepted", "active", "disconnections", "received", "refused", "retries",
-        "running", "seconds", "sent", "statuses",
+        "_apps", "_buckets", "_methods", "aborted", "accepted", "active", "calls", "disconnections", "received",
+        "refused", "retries", "running", "seconds", "sent", "statuses",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -46,7 +50,9 @@ class Meters:
         self.disconnections = self.aborted = self.received = self.sent = 0
         self.seconds = 0.0
         self.statuses: dict[tuple[str, int], int] = {}
+        self.calls: dict[tuple[str, str, str], int] = {}
         self._apps: set[str] = set()
+        self._methods: set[tuple[str, str]] = set()
         self._buckets = [0] * (len(BOUNDS) + 1)
 
     def answered(self, app: str, status: int, seconds: float, sent: int) -> None:
@@ -62,6 +68,17 @@ class Meters:
         self.seconds += seconds
         self.sent += sent
 
+    def called(self, service: str | None, method: str | None, outcome: str) -> None:
+        """A call by JSON-RPC has its outcome. A name that only its caller knows is None: clients choose names."""
+        name = (service or _OTHERS, method or _OTHERS)
+        if name not in self._methods:
+            if len(self._methods) < METHODS:
+                self._methods.add(name)
+            else:
+                name = (_OTHERS, _OTHERS)
+        key = (*name, outcome)
+        self.calls[key] = self.calls.get(key, 0) + 1
+
     @property
     def total(self) -> int:
         """Requests answered."""
@@ -73,13 +90,16 @@ class Meters:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for key, count in other.statuses.items():
             self.statuses[key] = self.statuses.get(key, 0) + count
+        for call, count in other.calls.items():
+            self.calls[call] = self.calls.get(call, 0) + count
         self._buckets = [ours + theirs for ours, theirs in zip(self._buckets, other._buckets, strict=True)]
 
     def plain(self) -> dict[str, object]:
         """Everything, as JSON can carry it."""
         statuses = [[app, status, count] for (app, status), count in self.statuses.items()]
         numbers = {name: getattr(self, name) for name in (*_COUNTERS, *_GAUGES)}
-        return {**numbers, "statuses": statuses, "buckets": self._buckets}
+        calls = [[*names, count] for names, count in self.calls.items()]
+        return {**numbers, "statuses": statuses, "calls": calls, "buckets": self._buckets}
 
     @classmethod
     def read(cls, plain: Mapping[str, object]) -> Meters:
@@ -92,6 +112,8 @@ class Meters:
         for name in (*_COUNTERS, *_GAUGES):
             setattr(made, name, plain[name])
         made.statuses = {(str(app), int(status)): int(count) for app, status, count in plain["statuses"]}  # type: ignore[attr-defined]
+        for service, method, outcome, count in plain["calls"]:  # type: ignore[attr-defined]
+            made.calls[str(service), str(method), str(outcome)] = int(count)
         (*made._buckets,) = plain["buckets"]  # type: ignore[misc]
         if len(made._buckets) != len(BOUNDS) + 1:
             raise ValueError("another number of buckets")
@@ -99,11 +121,15 @@ class Meters:
 
     def info(self, pools: Mapping[str, int]) -> dict[str, object]:
         """As the original's ``/info``, and more."""
+        outcomes = {"result": 0, "error": 0}
+        for (_, _, outcome), count in self.calls.items():
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
         return {
             "services": {"cache": dict(pools)},
             "requests": {"inprogress": self.running, "total": self.total, "retried": self.retries},
             "errors": {"disconnections": self.disconnections, "aborted": self.aborted},
             "connections": {"accepted": self.accepted, "active": self.active, "refused": self.refused},
+            "jsonrpc": outcomes,
             "sampling": {},
         }
 
@@ -128,6 +154,11 @@ class Meters:
         metric(
             "requests_total", "counter", "Requests answered, by application and status.",
             *((f'{{app="{_label(app)}",code="{status}"}}', n) for (app, status), n in sorted(self.statuses.items())),
+        )  # fmt: skip
+        metric(
+            "jsonrpc_calls_total", "counter", "Calls by JSON-RPC, by service, method and outcome.",
+            *((f'{{service="{_label(service)}",method="{_label(method)}",outcome="{outcome}"}}', n)
+              for (service, method, outcome), n in sorted(self.calls.items())),
         )  # fmt: skip
         metric(
             "upstream_connections", "gauge", "Connections to applications.",

@@ -164,7 +164,7 @@ class Caller:
         if isinstance(call, Refusal):
             return call.text(call.id)
         try:
-            result = await self._call(call)
+            result = await self._counted(call)
         except Refusal as refusal:
             problem = refusal
         except CocaineError as error:
@@ -184,6 +184,24 @@ class Caller:
             return f'{{"jsonrpc": "2.0", "id": {call.id}, "result": {result}}}' if call.id else ""
         self._exchange.error = f"{call.service}.{call.method}: {problem.message}"
         return problem.text(call.id) if call.id else ""
+
+    async def _counted(self, call: Call) -> str:
+        try:
+            result = await self._call(call)
+        except CancelledError:
+            raise  # it has no outcome: whoever wanted one has gone
+        except Exception:
+            self._count(call, "error")
+            raise
+        self._count(call, "result")
+        return result
+
+    def _count(self, call: Call, outcome: str) -> None:
+        allowed = call.service in self._door.terms.services
+        remote = self._remotes.get(call.service)
+        protocol = BY_NAME.get(call.service) if remote is None else remote.protocol
+        known = allowed and protocol is not None and protocol.named(call.method) is not None
+        self._door.meters.called(call.service if allowed else None, call.method if known else None, outcome)
 
     async def _call(self, call: Call) -> str:
         terms, clock = self._door.terms, self._door.clock

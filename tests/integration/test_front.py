@@ -4,7 +4,8 @@ The corpus through a real nginx and a real haproxy in front of ours: both see th
 A front gives every request that it sends on an id of its own and logs how it understood it. Our proxy logs the id of
 whatever it took for a request, and an app writes down what reached it. One request at the front must be one at ours,
 with the same id, method, target, host and body; a request without a front's id was smuggled. What a front lets through
-and ours refuses (a control character, a malformed Host) is no such difference: the front is told so.
+and ours refuses (a control character, a malformed Host) is no such difference: the front is told so. nginx is there
+twice: it either keeps a body until it has all of it, or passes it on as it comes, chunks as chunks.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ http {{
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     log_format told escape=json '{{"id": "$request_id", "status": "$upstream_status", "method": "$request_method", '
-        '"target": "$request_uri", "host": "$host", "body": "$request_body", "line": "$request"}}';
+        '"target": "$request_uri", "host": "$host", "body": "$request_body", "whole": "$request_completion"}}';
     upstream ours {{ server 127.0.0.1:{ours}; keepalive 8; }}
     server {{
         listen 127.0.0.1:{port};
@@ -84,8 +85,14 @@ backend ours
 """
 
 
+#: In place of a status: the front had begun to send it on when it turned out to be no whole request.
+BROKEN = 0
+#: What ours says of these.
+ENDED = "the connection ended inside a request"
+
+
 class Seen(NamedTuple):
-    """A request, as somebody understood it; ``status`` is what ours answered."""
+    """A request, as somebody understood it; ``status`` is what ours answered, or `BROKEN`."""
 
     id: str
     status: int
@@ -114,7 +121,7 @@ def by_nginx(folder: Path) -> list[Seen]:
     return [
         Seen(
             one["id"],
-            int(one["status"]),
+            int(one["status"]) if one["whole"] else BROKEN,
             one["method"],
             origin(one["method"], one["target"]),
             one["host"],
@@ -189,10 +196,14 @@ class FrontTests(SynchronousTestCase):
     def compare(self, front: list[Seen]) -> None:
         """Nothing was seen differently."""
         told = [json.loads(line) for line in (self.folder / "access").read_text().splitlines()]
+        for one in told:
+            if one.get("error") == ENDED:
+                one["status"] = BROKEN
         self.assertEqual(Counter(one["status"] for one in told), Counter(one.status for one in front))
+        for status in (200, BROKEN):
+            taken = sorted(one["request_id"] for one in told if one["status"] == status)
+            self.assertEqual(taken, sorted(one.id for one in front if one.status == status))
         accepted = sorted(one for one in front if one.status == 200)
-        taken = sorted(one["request_id"] for one in told if one["status"] == 200)
-        self.assertEqual(taken, [one.id for one in accepted])
         found = []
         for line in (self.folder / "seen").read_text().splitlines():
             one = json.loads(line)
@@ -206,7 +217,16 @@ class FrontTests(SynchronousTestCase):
     def test_nginx(self) -> None:
         """nginx and ours see the same requests in the whole corpus."""
         self.front("nginx", NGINX, ["-p", str(self.folder), "-c"], buffering="on")
-        self.compare(by_nginx(self.folder))
+        front = by_nginx(self.folder)
+        self.compare(front)
+        self.assertNotIn(BROKEN, [one.status for one in front])
+
+    def test_nginx_unbuffered(self) -> None:
+        """The same where bodies come as their clients send them; what breaks off there breaks off here."""
+        self.front("nginx", NGINX, ["-p", str(self.folder), "-c"], buffering="off")
+        front = by_nginx(self.folder)
+        self.compare(front)
+        self.assertIn(BROKEN, [one.status for one in front])
 
     def test_haproxy(self) -> None:
         """haproxy and ours see the same requests in the whole corpus."""

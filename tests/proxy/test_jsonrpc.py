@@ -244,6 +244,31 @@ class JsonRpcTests(SynchronousTestCase):
         self.assertEqual((world.door.calling, world.door.gathered, shelf.watchers[0].open), (0, 0, False))
         self.assertEqual(world.entries[-1].status, 499)
 
+    def test_counted(self) -> None:
+        """An operator sees which methods are called and how it ends, and no name that a client has made up."""
+        world, _ = self.world(chunk=3.0, services=frozenset(("shelf", "nope", "storage")))
+        silent = call("shelf.pair")
+        del silent["id"]
+        invented = [call("other.pair"), call("shelf.invented"), call("nope.x"), call("storage.read", ["only one"])]
+        self.result(world, [call("shelf.pair"), silent, call("shelf.fail"), *invented, 7])
+        world.ask(post(call("shelf.watch"), "X-Cocaine-JSON-RPC: 1"))
+        world.advance(3.1)
+        leaving = world.ask(post(call("shelf.watch"), "X-Cocaine-JSON-RPC: 1"))
+        leaving.transport.abortConnection()  # type: ignore[union-attr]
+        world.advance()
+        self.assertEqual(
+            world.door.meters.calls,
+            {
+                ("shelf", "pair", "result"): 2,
+                ("shelf", "fail", "error"): 1,
+                ("shelf", "watch", "error"): 1,
+                ("shelf", "(others)", "error"): 1,
+                ("nope", "(others)", "error"): 1,
+                ("storage", "read", "error"): 1,
+                ("(others)", "(others)", "error"): 1,
+            },
+        )
+
     def test_expect(self) -> None:
         """Whoever asks before it sends is told to go on."""
         world, _ = self.world()
