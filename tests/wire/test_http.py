@@ -84,6 +84,16 @@ class HeadTests(SynchronousTestCase):
         cookies = [(b"Set-Cookie", b"a=1"), (b"X", b""), (b"Set-Cookie", b"b=2")]
         self.assertEqual(unpack_head(pack_head(200, cookies)), (200, cookies))
 
+    def test_again(self) -> None:
+        """A head that is like one before is answered the same; one that only equals it is judged for itself."""
+        for length, wanted in ((14, "14"), ("14", "14"), (15, "15"), (14, "14")):
+            headers = [("Content-Length", length)]
+            self.assertEqual(unpack_head(pack_head(200, headers))[1], [(b"Content-Length", wanted.encode())])
+        for odd in (14.0, True, None):
+            self.assertRaises(HttpFormatError, pack_head, 200, [("Content-Length", odd)])
+        self.assertRaises(HttpFormatError, pack_head, 200.0, [("Content-Length", 14)])
+        self.assertEqual(pack_head(200, [["Content-Length", 14]]), pack_head(200, [("Content-Length", 14)]))
+
     def test_text(self) -> None:
         """Text that latin-1 holds goes out as latin-1, all other as UTF-8."""
         headers = unpack_head(pack_head(200, {"A": "\xe9", "B": "\u20ac"}))[1]
