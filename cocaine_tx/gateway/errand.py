@@ -28,8 +28,8 @@ from ..errors import (
 )
 from ..rpc.client import Remote
 from ..rpc.relay import Relay
-from ..wire.headers import REQUEST_TIMEOUT, WINDOW, Headers, timeout_header, window_of
-from ..wire.idl import CHUNK, CREDIT, ERROR, UNLIMITED, Message, Slot
+from ..wire.headers import REQUEST_TIMEOUT, Headers, timeout_header
+from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, error_of, is_error
 from .offer import Offer, Seeker
 
@@ -126,10 +126,8 @@ class Errand:
         offer = self._offer
         line.connection.session.kin = offer is not None and offer.credits
         headers = self._remaining()
-        if not line.connection.session.kin and window_of(headers) is not None:
-            # The client must not wait for credits that will not come.
-            headers = tuple(header for header in headers if header[0] != WINDOW)
-            self._near.credit(UNLIMITED)
+        if not line.connection.session.kin:
+            headers = self._near.unlimited(headers)
         try:
             far = line.open("enqueue", *self._args, receiver=self, headers=headers)
         except CocaineError as problem:

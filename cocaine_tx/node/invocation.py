@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ..errors import CocaineError, ConnectionGone, DeadlineError, Discarded, InvalidArguments, InvocationTimeout
-from ..wire.headers import REQUEST_TIMEOUT, WINDOW, Headers, timeout_header, window_of
-from ..wire.idl import CHUNK, CREDIT, ERROR, UNLIMITED, Message, Slot
+from ..wire.headers import REQUEST_TIMEOUT, Headers, timeout_header
+from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.protocols import INVOKE
 from ..wire.session import Channel, Session, is_error
 from .waiting import Room, Waiting
@@ -99,10 +99,8 @@ class Invocation:
         headers = self.headers
         if waiting is not None and headers:
             headers = _remaining(headers, self.deadline - now)
-        if headers and not session.kin and window_of(headers) is not None:
-            # This worker knows nothing of windows; the client must not wait for credits that will not come.
-            headers = tuple(header for header in headers if header[0] != WINDOW)
-            self.near.credit(UNLIMITED)
+        if headers and not session.kin:
+            headers = self.near.unlimited(headers)
         far = session.open(INVOKE, (self.event,), self, headers)
         self.far = far
         self.worker = worker

@@ -13,8 +13,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CocaineError, LocalProtocolError, UndecodableError, from_wire
 from .flow import FLOW, Flow
-from .headers import Headers
-from .idl import CHOKE, CHUNK, CREDIT, ERROR, PRIMITIVE, STREAMING, VALUE, VALUE_ERROR, VOID, Message, Slot, State
+from .headers import WINDOW, Headers, window_of
+from .idl import (
+    CHOKE,
+    CHUNK,
+    CREDIT,
+    ERROR,
+    PRIMITIVE,
+    STREAMING,
+    UNLIMITED,
+    VALUE,
+    VALUE_ERROR,
+    VOID,
+    Message,
+    Slot,
+    State,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .session import Session
@@ -171,6 +185,17 @@ class Channel:
         """Let so many more bytes be on their way to us; only to peers that have agreed on it."""
         if self.kin and (self.sending or self.receiving):
             self.session.emit(self.number, CREDIT.id, (size,), self.tail)
+
+    def unlimited(self, headers: Headers) -> Headers:
+        """
+        The headers of a call that came here and goes on to a peer that knows no windows.
+
+        Whoever gave it one is told not to wait for credits, which will not come.
+        """
+        if window_of(headers) is None:
+            return headers
+        self.credit(UNLIMITED)
+        return tuple(header for header in headers if header[0] != WINDOW)
 
     def _finish(self, message: Message, args: tuple[Any, ...]) -> None:
         self.session.emit(self.number, message.id, args, self.tail)
