@@ -28,7 +28,7 @@ from .idl import (
     Message,
     Slot,
     State,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from .session import Session
