@@ -25,10 +25,9 @@ class Relay:
 
     :param finished: called once with the relay at the end.
     :param lost: makes the error that ``near`` gets when ``far`` is lost, out of the connection's own.
-    :ivar answered: ``far`` has sent something.
     """
 
-    __slots__ = ("_finished", "_lost", "answered", "far", "near")
+    __slots__ = ("_finished", "_lost", "far", "near")
 
     def __init__(
         self,
@@ -39,19 +38,12 @@ class Relay:
     ) -> None:
         self.near = near
         self.far = far
-        self.answered = False
         self._finished: Callable[[Relay], None] | None = finished
         self._lost = lost
         near.receiver = far.receiver = self
 
     def received(self, channel: Channel, message: Message | Slot, args: tuple[Any, ...], headers: Headers) -> None:
-        near = self.near
-        if channel is near:
-            sink = self.far
-        else:
-            sink = near
-            if message is not CREDIT:
-                self.answered = True
+        sink = self.far if channel is self.near else self.near
         if message is CHUNK:
             if not args or args[0].__class__ is not bytes:
                 self._malformed(channel)
@@ -67,7 +59,7 @@ class Relay:
                 sink.forward(ERROR, (args[0][:2], *args[1:2]))
             else:
                 sink.choke()
-            if not near.receiving and not self.far.receiving:
+            if not self.near.receiving and not self.far.receiving:
                 self._end()
         if sink.session.congested:
             sink.session.connection.delay(channel.session.connection)
