@@ -103,7 +103,9 @@ class Channel:
     def chunk(self, data: bytes) -> None:
         """One piece of a stream."""
         if self.sending is STREAMING:
-            if not self.kin:
+            if not self.kin or data.__class__ is not bytes:
+                # What may have no wire form is packed at once, while whoever says it can hear of that.
+                self._flow = None
                 self.session.emit(self.number, CHUNK.id, (data,), self.tail)
                 return
             flow = self._flow

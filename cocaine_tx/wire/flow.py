@@ -15,7 +15,7 @@ from typing import Any
 from .frames import Packed, pack
 from .idl import CHOKE, CHUNK, LAST
 
-#: Chunks that gather before they become frames of their own.
+#: Chunks that gather before they become frames of their own; more than these are never last ones.
 FLOW = 16
 #: Bytes from which a frame is not copied once more to get its headers.
 _LARGE = 32768

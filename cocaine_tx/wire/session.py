@@ -26,7 +26,7 @@ from typing import Any
 from ..errors import CocaineError, ConnectionGone, DispatchError, RemoteProtocolError, RevokedChannel, from_wire
 from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
-from .flow import Flow, Out, append
+from .flow import FLOW, Flow, Out, append
 from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack_headers, undecodable
 from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, window_of, without_trace
 from .idl import CHOKE, CHUNK, CREDIT, LAST, STREAMING, VOID, Message, Slot
@@ -195,6 +195,8 @@ class Session:
 
     def _last_chunks(self, channel: Channel, args: tuple[Any, ...], headers: Headers, events: list[Event]) -> None:
         """Several chunks and the end at once; receivers never know."""
+        if len(args) > FLOW:
+            raise DispatchError(f"more than {FLOW} last chunks")
         for data in args:
             if data.__class__ is not bytes:
                 raise DispatchError("a last chunk is not raw")

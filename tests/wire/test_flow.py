@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.errors import Overloaded
+from cocaine_tx.errors import LocalProtocolError, Overloaded
 from cocaine_tx.wire.flow import FLOW
 from cocaine_tx.wire.frames import pack
 from cocaine_tx.wire.headers import window_header
@@ -119,10 +119,12 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(kinds(self.client.take()), [0, 0, 2])
 
     def test_malformed(self) -> None:
-        """A last chunk that is no raw costs its sender the connection."""
-        self.call()
-        self.server.receive(pack((1, LAST.id, (b"a", 1), ())))
-        self.assertIsNotNone(self.server.broken)
+        """Last chunks that are not raw, or too many, cost their sender the connection."""
+        for chunks in ((b"a", 1), (b"a",) * (FLOW + 1)):
+            self.setUp()
+            self.call()
+            self.server.receive(pack((1, LAST.id, chunks, ())))
+            self.assertIsNotNone(self.server.broken)
 
     def test_no_stream(self) -> None:
         """A call that takes no stream takes no last chunk."""
@@ -142,6 +144,19 @@ class FlowTests(SynchronousTestCase):
         self.far.choke()
         self.assertEqual(told(self.client, self.server.take()), [])
         self.assertIsNone(self.client.broken)
+
+    def test_unsendable(self) -> None:
+        """Whoever says what cannot be sent hears of it at once; what others have said is not lost."""
+        self.call()
+        other = self.client.open(APP.slots[0], (b"e",), Nobody())
+        other.chunk(b"a")
+        self.near.chunk(b"b")
+        self.assertRaises(LocalProtocolError, self.near.chunk, object())
+        self.near.chunk("c")  # type: ignore[arg-type]
+        self.near.choke()
+        heard = told(self.server, self.client.take())
+        self.assertEqual([name for name, _ in heard], ["enqueue", "write", "write", "write", "close"])
+        self.assertEqual([args[0] for name, args in heard if name == "write"], [b"a", b"b", b"c"])
 
     def test_malformed_between(self) -> None:
         """What a relay passes on stays in its order, whatever it is."""
