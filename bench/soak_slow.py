@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from .crowd import family, gather, latencies, raise_limit
+from .crowd import family, gather, latencies, raise_limit, resident
 from .processes import ROOT, Platform, cpu
 
 PROFILE = '{"pool-limit": 1, "concurrency": 10000, "queue-limit": 20000}'
@@ -25,6 +25,8 @@ UNREAD = b"GET /big/http/?4000000 HTTP/1.1\r\nHost: a\r\n\r\n"
 PATIENT, SETTLING = 600, 120.0
 #: Requests, and in how many of them an answering worker that still has something to do is sure to be seen at it.
 COUNT, GLANCE = 2000, 500
+#: Seconds of CPU, in so many requests, that are none to speak of: heartbeats go on.
+STILL = 0.005
 
 
 def main() -> int:
@@ -40,7 +42,7 @@ def main() -> int:
         node = platform.start_node()
         platform.run_app("hello", ROOT / "examples" / "hello", PROFILE)
         platform.run_app("big", ROOT / "bench" / "apps" / "big", PROFILE)
-        platform.start_proxy(timeouts=dict.fromkeys(("request", "head", "body", "write", "chunk"), PATIENT))
+        proxy = platform.start_proxy(timeouts=dict.fromkeys(("request", "head", "body", "write", "chunk"), PATIENT))
 
         def fast(requests: int = COUNT) -> list[float]:
             return latencies(platform.http, "/hello/http/", requests)
@@ -56,23 +58,25 @@ def main() -> int:
             during = _until_still(fast, lambda: sum(map(cpu, set(family(node.pid)) - others)))
             took = time.monotonic() - begun
             settled = fast()
+            memory = resident(proxy.pid) // 1024
         time.sleep(3)  # they all leave
         again = fast()
     _tell("alone", alone)
     _tell(f"while the answers of {count // 3} come, {took:.0f} s", during)
     _tell(f"among {count // 3 * 3} slow ones", settled)
     _tell("alone again", again)
+    print(f"the proxy's memory among them: {memory} MB")
     (median, high), *more = (_parts(one) for one in (settled, alone, again))
     calm = median < 1.3 * max(one[0] for one in more) and high < 2 * max(one[1] for one in more)
     return not (calm and _parts(during)[1] < 0.05)
 
 
 def _until_still(fast: Callable[[int], list[float]], used: Callable[[], float]) -> list[float]:
-    """What the fast client sees until those who answer the slow ones use no CPU any more."""
+    """What the fast client sees until those who answer the slow ones use no CPU to speak of."""
     seen: list[float] = []
     end = time.monotonic() + SETTLING
     before, now = -1.0, used()
-    while now > before or not now:
+    while now > before + STILL or not now:
         if time.monotonic() > end:
             raise TimeoutError(f"the answers still move after {SETTLING:.0f} s")
         seen += fast(GLANCE)

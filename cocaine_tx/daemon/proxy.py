@@ -188,6 +188,7 @@ def terms(config: proxy_settings.Proxy) -> Terms:
         inline=limits.inline_body,
         gathered=limits.bodies,
         buffer=limits.buffer,
+        unsent=limits.unsent,
         attempts=config.retry.attempts,
         queue_full_status=config.retry.queue_full_status,
         request_header=config.request_header.lower().encode("latin-1"),

@@ -84,6 +84,7 @@ class HttpLimits:
     :ivar inline_body: largest body that travels inside the request's first chunk; larger ones follow in parts.
     :ivar bodies: 503 above, for all such bodies of one process that wait or are being answered.
     :ivar buffer: most bytes of one answer that wait for a slow client.
+    :ivar unsent: while so many bytes may wait for all clients of a process, new answers have an eighth of ``buffer``.
     :ivar connections: most clients of one process.
     """
 
@@ -94,6 +95,7 @@ class HttpLimits:
     inline_body: int = 2**20
     bodies: int = 256 * 2**20
     buffer: int = 256 * 2**10
+    unsent: int = 64 * 2**20
     connections: int = 20_000
 
 
@@ -300,6 +302,7 @@ def _limits(section: Section) -> HttpLimits:
         inline_body=section.whole("inline-body", default.inline_body),
         bodies=section.whole("bodies", default.bodies, 1),
         buffer=section.whole("buffer", default.buffer, 1024),
+        unsent=section.whole("unsent", default.unsent, 0),
         connections=section.whole("connections", default.connections, 1),
     )
     section.close()

@@ -85,7 +85,7 @@ class Call:
         self._channel = channel
         channel.chunk(self._packed)
         if self._streamed:
-            self._exchange.opened(channel, upstream.windows)
+            self._exchange.opened(channel)
         else:
             channel.choke()
 
@@ -165,7 +165,7 @@ class Call:
             self._held = False
             self._upstream.connection.release(self)
         channel = self._channel
-        if channel is not None and self._windowed and self._ungranted * 2 >= self._exchange.http.door.terms.buffer:
+        if channel is not None and self._windowed and self._ungranted * 2 >= self._exchange.window:
             channel.credit(self._ungranted)
             self._ungranted = 0
 

@@ -21,7 +21,6 @@ from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
 from ..rpc.connection import tune
-from ..rpc.deadlines import grain
 from .access import Entry
 from .answer import Answer, Ending
 from .door import Door
@@ -46,6 +45,7 @@ class HttpConnection(Protocol):
     :param pages: answers of our own by request, in place of the apps.
     :ivar sent: bytes given out so far.
     :ivar half_closed: the client will send no more.
+    :ivar watch: its limits of time.
     """
 
     _log = Logger()
@@ -71,8 +71,8 @@ class HttpConnection(Protocol):
         self._client: str | None = None
         self._known: Known | None = None
         self._holders: set[object] | None = None
-        self._client_due = self._write_due = self._watched = inf
-        self._bin = 0.0
+        self._client_due = self._write_due = inf
+        self.watch = door.deadlines.watch(self)
 
     # -- reading
 
@@ -85,7 +85,7 @@ class HttpConnection(Protocol):
         self._outlet = outlet_for(self.transport, self._drained, self._progressed)
         now = door.clock.seconds()
         self._client_due = now + door.terms.head
-        self.expect(self._client_due, now)
+        self.watch.expect(self._client_due, now)
 
     def dataReceived(self, data: bytes) -> None:
         if self._tunnel:
@@ -139,7 +139,7 @@ class HttpConnection(Protocol):
         self._in_head = False
         if head.length != 0:
             self._client_due = now + self.door.terms.body
-            self.expect(self._client_due, now)
+            self.watch.expect(self._client_due, now)
         self._exchange = exchange = Exchange(self, head, now)
         exchange.begin()
 
@@ -152,12 +152,12 @@ class HttpConnection(Protocol):
             if not self._in_head:
                 self._in_head = True
                 self._client_due = now + terms.head
-                self.expect(self._client_due, now)
+                self.watch.expect(self._client_due, now)
         elif self.door.draining:
             self._close()
         elif self._client_due == inf:
             self._client_due = now + terms.keep_alive
-            self.expect(self._client_due, now)
+            self.watch.expect(self._client_due, now)
 
     def _refused(self, verdict: Refused) -> None:
         if self._exchange is not None:
@@ -197,8 +197,7 @@ class HttpConnection(Protocol):
 
     def connectionLost(self, reason: Reason = connectionDone) -> None:
         self._closing = self._gone = True
-        if self._watched != inf:
-            self.door.deadlines.leave(self, self._bin)
+        self.watch.leave()
         if self._doubt is not None:
             self._doubt.settle()
         exchange, self._exchange = self._exchange, None
@@ -263,7 +262,7 @@ class HttpConnection(Protocol):
     def _progressed(self) -> None:
         now = self.door.clock.seconds()
         self._write_due = now + self.door.terms.write
-        self.expect(self._write_due, now)
+        self.watch.expect(self._write_due, now)
 
     def _drained(self) -> None:
         self._write_due = inf
@@ -322,18 +321,9 @@ class HttpConnection(Protocol):
 
     # -- time
 
-    def expect(self, due: float, now: float) -> None:
-        """Something must have happened by ``due``; the time is looked at again then."""
-        if due < self._watched:
-            deadlines = self.door.deadlines
-            if self._watched != inf:
-                deadlines.leave(self, self._bin)
-            self._watched = due
-            self._bin = deadlines.enter(self, due, grain(due - now))
-
     def timed(self) -> None:
         """The nearest limit that was watched has come; it may have moved meanwhile."""
-        self._watched = inf
+        self.watch.due = inf
         now = self.door.clock.seconds()
         if self._holders and self._client_due <= now:
             self._client_due = now + self.door.terms.body  # its silence is our doing
@@ -347,7 +337,7 @@ class HttpConnection(Protocol):
         if not self._gone:
             due = min(self._client_due, self._write_due, self._exchange.due if self._exchange is not None else inf)
             if due != inf:
-                self.expect(due, now)
+                self.watch.expect(due, now)
 
     def _late(self) -> None:
         """The client is too slow."""
@@ -384,7 +374,7 @@ class HttpConnection(Protocol):
             half()
             now = self.door.clock.seconds()
             self._client_due = now + LINGER
-            self.expect(self._client_due, now)
+            self.watch.expect(self._client_due, now)
 
     def _stop_reading_requests(self) -> None:
         self._flush()

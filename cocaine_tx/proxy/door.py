@@ -35,6 +35,7 @@ class Door:
     :param log: where a line for every request goes.
     :ivar connections: open client connections.
     :ivar gathered: bytes of request bodies that are held whole.
+    :ivar promised: bytes that may wait for clients: the windows of all requests that have one.
     :ivar calling: JSON-RPC requests that are being carried out.
     :ivar draining: no new request is taken; the process is about to end.
     """
@@ -57,7 +58,7 @@ class Door:
         self.budget = Budget(retry_share)
         self.meters = Meters()
         self.draining = False
-        self.gathered = self.calling = 0
+        self.gathered = self.calling = self.promised = 0
         self.connections: set[Any] = set()
         self.deadlines: Deadlines[Any] = Deadlines(clock, lambda connection: connection.timed())
         self._idle: Deferred[None] | None = None
@@ -71,7 +72,7 @@ class Door:
         #: In the spelling of HTTP's own names, and as a line of an answer before its value.
         self.request_header = b"-".join(part.capitalize() for part in terms.request_header.split(b"-"))
         self.request_line = self.request_header + b": "
-        self._calls: dict[float, tuple[Headers, Headers]] = {}
+        self._calls: dict[tuple[float, int], Headers] = {}
         self.notes = Notes(terms)
 
     def override(self, overrides: Overrides) -> None:
@@ -79,17 +80,23 @@ class Door:
         self._overrides = overrides
         self.terms = overridden(self._configured, overrides)
 
-    def call_headers(self, seconds: float, windows: bool) -> Headers:
+    @property
+    def window(self) -> int:
+        """Bytes of a new answer that may wait for its client: fewer, when as many as may be are promised to others."""
+        terms = self.terms
+        return terms.buffer if self.promised < terms.unsent else max(terms.buffer // 8, 1024)
+
+    def call_headers(self, seconds: float, window: int) -> Headers:
         """
         What travels with a call that has so many seconds, the same object every time.
 
-        :param windows: its node limits each stream by itself.
+        :param window: 0: its node knows none.
         """
-        made = self._calls.get(seconds)
+        made = self._calls.get((seconds, window))
         if made is None:
-            deadline = timeout_header(seconds)
-            made = self._calls[seconds] = (deadline,), (deadline, window_header(self._configured.buffer))
-        return made[windows]
+            windows = (window_header(window),) if window else ()
+            made = self._calls[seconds, window] = (timeout_header(seconds), *windows)
+        return made
 
     def date(self) -> bytes:
         """The value of ``Date``."""

@@ -58,12 +58,13 @@ class Exchange:
     :ivar due: the clock's time by which the app must say something.
     :ivar complete: the whole request has arrived.
     :ivar over: it has come to its end.
+    :ivar window: bytes either way that its call lets be on their way; 0: it has no window.
     """
 
     __slots__ = (
         "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before",
         "_started", "_status", "_total", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error",
-        "head", "http", "over",
+        "head", "http", "over", "window",
     )  # fmt: skip
 
     def __init__(self, http: HttpConnection, head: RequestHead, now: float) -> None:
@@ -73,6 +74,7 @@ class Exchange:
         self.answer = Answer.to(head, door.date())
         self.complete = self.over = False
         self.due = inf
+        self.window = 0
         self.error = ""
         self._started = now
         self._total = self._pace = 0.0
@@ -187,7 +189,10 @@ class Exchange:
     def headers(self, windows: bool) -> Headers:
         """What goes along with the call on the wire."""
         door = self.http.door
-        first = door.call_headers(_TUNNEL_TIME if self._tunnel else self._total, windows)
+        door.promised -= self.window  # of the try before
+        self.window = door.window if windows else 0
+        door.promised += self.window
+        first = door.call_headers(_TUNNEL_TIME if self._tunnel else self._total, self.window)
         return first + self._wire if self._wire else first
 
     def _called(self, headers: Fields, body: bytes) -> Call:
@@ -200,16 +205,16 @@ class Exchange:
     def _wait(self, now: float) -> None:
         """From now the app has its time."""
         self.due = min(self._until, now + self._pace)
-        self.http.expect(self.due, now)
+        self.http.watch.expect(self.due, now)
 
     def has_time(self) -> bool:
         """Another try may still succeed."""
         return bool(self.http.door.clock.seconds() < self.due)
 
-    def opened(self, channel: Channel, windows: bool) -> None:
+    def opened(self, channel: Channel) -> None:
         """The head has been sent; the rest can follow, as much as the window allows if there is one."""
         if self._upload is not None:
-            self._upload.opened(channel, self.http.door.terms.buffer if windows else inf)
+            self._upload.opened(channel, self.window or inf)
 
     def credited(self, size: int) -> None:
         """The app has room for more."""
@@ -362,6 +367,7 @@ class Exchange:
         sent = self.http.sent - self._sent_before
         meters = door.meters
         meters.running -= 1
+        door.promised -= self.window
         if self.answer.begun and self.answer.ending is Ending.ABORT:
             meters.aborted += 1
         # Only names that lead somewhere are counted by name.

@@ -30,6 +30,7 @@ class Terms:
     :ivar inline: largest body that travels inside the request's first chunk.
     :ivar gathered: most bytes of such bodies, all requests together.
     :ivar buffer: most bytes of one answer that wait for a slow client.
+    :ivar unsent: while so many bytes may wait for all clients, new answers have an eighth of ``buffer``.
     :ivar attempts: tries of one request in all.
     :ivar queue_full_status: 503, or 500 as the originals.
     :ivar request_header: lower case; carries the request's id.
@@ -54,6 +55,7 @@ class Terms:
     inline: int = 2**20
     gathered: int = 256 * 2**20
     buffer: int = 256 * 2**10
+    unsent: int = 64 * 2**20
     attempts: int = 3
     queue_full_status: int = 503
     request_header: bytes = b"x-request-id"

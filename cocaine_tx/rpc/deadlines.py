@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from math import ceil, frexp
+from math import ceil, frexp, inf
 from typing import Generic, NewType, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -76,6 +76,10 @@ class Deadlines(Generic[T]):
         if found is not None:
             found.discard(item)
 
+    def watch(self, item: T) -> Watch[T]:
+        """For one item whose deadline moves often."""
+        return Watch(self, item)
+
     def stop(self) -> None:
         """Forget everything."""
         if self._timer is not None and self._timer.active():
@@ -102,3 +106,32 @@ class Deadlines(Generic[T]):
                     # One item's fault must not cost the others their deadlines.
                     self._log.failure("a deadline could not be carried out")
         self._wait()
+
+
+class Watch(Generic[T]):
+    """
+    One item whose deadline moves often: it is entered again only when that comes nearer, and looked at then.
+
+    :ivar due: when it is looked at next; the item sets it to infinity when its time has come.
+    """
+
+    __slots__ = ("_bin", "_deadlines", "_item", "due")
+
+    def __init__(self, deadlines: Deadlines[T], item: T) -> None:
+        self.due = inf
+        self._bin = 0.0
+        self._deadlines = deadlines
+        self._item = item
+
+    def expect(self, due: float, now: float) -> None:
+        """Something must have happened by ``due``."""
+        if due < self.due:
+            self.leave()
+            self.due = due
+            self._bin = self._deadlines.enter(self._item, due, grain(due - now))
+
+    def leave(self) -> None:
+        """Nothing is expected."""
+        if self.due != inf:
+            self._deadlines.leave(self._item, self._bin)
+            self.due = inf

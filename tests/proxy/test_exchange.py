@@ -610,6 +610,59 @@ class WindowTests(WorldCase):
         self.assertEqual(client.got.count(b"x" * 10_000), 400)
         self.assertEqual(world.upstreams.pools["app"].aside, set())
 
+    def fill(self, world: World, job: Job, size: int) -> None:
+        """The app sends as much as it may, up to so many bytes."""
+        window = int.from_bytes(job.headers[b"x-cocaine-window"], "little")
+        job.head()
+        sent = 0
+        while sent < size and sent < window + job.credits:
+            piece = min(200_000, window)
+            job.channel.chunk(b"x" * piece)
+            sent += piece
+            world.advance()
+        if sent >= size:
+            job.channel.choke()
+            world.advance()
+
+    def test_many_slow_clients(self) -> None:
+        """While the windows of others make the limit, new answers have less room; they come whole all the same."""
+        world = self.world(buffer=400_000, unsent=600_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        slow = []
+        for number in range(2):
+            self.assertEqual(world.door.window, 400_000)
+            client = world.client()
+            client.transport.pauseProducing()  # type: ignore[union-attr]
+            client.send(get())
+            world.advance()
+            self.fill(world, app.jobs[number], 50_000_000)
+            slow.append(client)
+        self.assertEqual(world.door.window, 50_000)
+        quick = world.ask(get())
+        self.fill(world, app.jobs[2], 500_000)
+        self.assertEqual(quick.got.count(b"x" * 50_000), 10)
+        self.assertEqual(world.door.promised, 800_000)
+        slow[0].transport.abortConnection()  # type: ignore[union-attr]
+        world.advance()
+        self.assertEqual((world.door.promised, world.door.window), (400_000, 400_000))
+        slow[1].transport.abortConnection()  # type: ignore[union-attr]
+        world.advance()
+        self.assertEqual(world.door.promised, 0)
+
+    def test_promises_of_tries(self) -> None:
+        """A request that is tried again has one window."""
+        world = self.world(buffer=400_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.ask(get())
+        app.jobs[0].channel.fail(QueueFull())
+        world.advance()
+        self.assertEqual((len(app.jobs), world.door.promised), (2, 400_000))
+        app.jobs[1].answer(b"x")
+        world.advance()
+        self.assertEqual((self.status(client), world.door.promised), (200, 0))
+
     def test_unknown(self) -> None:
         """A node that does not say that it knows credits gets no window; a body in parts then travels alone."""
         world = self.world(inline=3)

@@ -70,3 +70,43 @@ class DeadlinesTests(SynchronousTestCase):
         clock.advance(2)
         deadlines.leave("a", when)
         self.assertEqual(len(deadlines), 0)
+
+
+class WatchTests(SynchronousTestCase):
+    """A deadline that moves."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1e6)
+        self.looked: list[float] = []
+        self.start = self.clock.seconds()
+        deadlines: Deadlines[str] = Deadlines(self.clock, lambda _: self.looked.append(self.clock.seconds()))
+        self.watch = deadlines.watch("item")
+
+    def expect(self, seconds: float) -> None:
+        self.watch.expect(self.start + seconds, self.clock.seconds())
+
+    def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds * 10):
+            self.clock.advance(0.1)
+
+    def test_nearer(self) -> None:
+        """It is looked at when the nearest of the times given has come, and once."""
+        self.expect(30)
+        self.expect(10)
+        self.expect(20)
+        self.assertEqual(self.watch.due, self.start + 10)
+        self.pass_time(40)
+        (when,) = self.looked
+        self.assertTrue(10 <= when - self.start <= 10.3, when - self.start)
+
+    def test_left(self) -> None:
+        """Of one that has left nobody hears; it may come back."""
+        self.expect(10)
+        self.watch.leave()
+        self.watch.leave()
+        self.pass_time(20)
+        self.assertEqual(self.looked, [])
+        self.expect(25)
+        self.pass_time(6)
+        self.assertEqual(len(self.looked), 1)
