@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +225,12 @@ def twistd(*words: str, **variables: str) -> subprocess.Popen[str]:
 
 def listening(pid: int) -> set[str]:
     """The addresses, as the kernel writes them in hex, on which a process listens for TCP."""
-    links = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink())
-    own = {link[8:-1] for link in links if link.startswith("socket:[")}
+    own = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it closes some while we look
+            link = os.readlink(path)
+            if link.startswith("socket:["):
+                own.add(link[8:-1])
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
