@@ -3,7 +3,7 @@ What an app author imports.
 
 ::
 
-    from . import Worker, http
+    from cocaine_tx.worker import Worker, http
 
     worker = Worker()
 

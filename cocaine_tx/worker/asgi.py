@@ -3,7 +3,7 @@ ASGI 3 applications as handlers: each request is an asyncio task.
 
 ::
 
-    from .asgi import asgi
+    from cocaine_tx.worker.asgi import asgi
 
     worker.on("http", asgi(application))
 

@@ -3,7 +3,7 @@ WSGI applications (PEP 3333) as handlers: each request in a thread.
 
 ::
 
-    from .wsgi import wsgi
+    from cocaine_tx.worker.wsgi import wsgi
 
     worker.on("http", wsgi(application))
 """
