@@ -32,6 +32,8 @@ _pack = msgpack.Packer(use_bin_type=False).pack
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*")
 _FORBIDDEN = re.compile(rb"[^\t -~\x80-\xff]")
 
+_LINE = "request line"
+
 #: Apps repeat themselves: so many heads, packed up to this size, are remembered.
 _REMEMBERED, _SIZE = 256, 1024
 _heads: dict[tuple[object, ...], bytes] = {}
@@ -65,13 +67,9 @@ def unpack_request(chunk: bytes) -> PackedRequest:
     :raises HttpFormatError: the chunk is not a request.
     """
     parts = _unpacked(chunk, "request")
-    if type(parts) is list and len(parts) == 5:
-        method, uri, version, headers, body = parts
-        if type(method) is type(uri) is type(version) is type(body) is bytes:
-            return PackedRequest(method, uri, version.removeprefix(b"HTTP/"), _pairs(headers), body)
     if not isinstance(parts, list) or not 4 <= len(parts) <= 5:
         raise HttpFormatError("a request is an array of method, uri, version, headers and body")
-    method, uri, version = (_raw(part, "request line") for part in parts[:3])
+    method, uri, version = _raw(parts[0], _LINE), _raw(parts[1], _LINE), _raw(parts[2], _LINE)
     body = _raw(parts[4], "body") if len(parts) == 5 else b""
     return PackedRequest(method, uri, version.removeprefix(b"HTTP/"), _pairs(parts[3]), body)
 
