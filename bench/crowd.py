@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import resource
 import socket
-import time
 from pathlib import Path
 
 from .processes import descendants
+from .visitors import Visitors
 
 #: A process needs a few files beside its connections.
 SPARE = 200
@@ -62,13 +62,8 @@ def family(pid: int) -> list[int]:
 
 def latencies(port: int, path: str, count: int) -> list[float]:
     """Seconds that each of so many requests took, one behind another on one connection, sorted."""
-    with socket.create_connection(("127.0.0.1", port), 30) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        took = []
-        for _ in range(count):
-            begun = time.perf_counter()
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-            if not client.recv(65536).startswith(b"HTTP/1.1 200 "):
-                raise ConnectionError("the fast client was not answered")
-            took.append(time.perf_counter() - begun)
-    return sorted(took)
+    visitor = Visitors(port, path, 1)
+    try:
+        return sorted(visitor.ask(count))
+    finally:
+        visitor.leave()
