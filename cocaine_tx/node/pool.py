@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from ..errors import CocaineError, DeadlineError, NotRunning, QueueFull, SpawnFailed
 from ..interfaces import IImage
 from ..rpc.deadlines import Deadlines, Grain, grain
-from ..wire.headers import Headers, timeout_of
+from ..wire.headers import Headers, Latest, timeout_of
 from ..wire.session import Channel
 from . import balance
 from .balance import Admission, Pick, Seal, Spawn, View
@@ -58,8 +58,7 @@ class Pool:
         self._seats: Seats[Worker] = Seats(profile.concurrency)
         self._room = Room(profile.event_buffer_limit, profile.queue_buffer_limit)
         self._deadlines: Deadlines[Invocation] = Deadlines(clock, Invocation.expire)
-        # Most events have the headers of the one before, as the very same object.
-        self._times: tuple[Headers, float, Grain] = ((), profile.request_timeout, grain(profile.request_timeout))
+        self._times = Latest(self._given)
         self._ending: set[Worker] = set()
         self._recovery = Recovery(clock, self.rebalance)
         self._leisure = Leisure(clock, profile.idle_timeout, self._let_go)
@@ -88,9 +87,7 @@ class Pool:
         try:
             if self._stopped:
                 raise NotRunning()
-            if headers is not self._times[0]:
-                self._times = (headers, *self._given(headers))
-            _, given, width = self._times
+            given, width = self._times.of(headers)
             worker = None if self.queue else self._seats.take()
             if worker is None:
                 self._admit()

@@ -11,12 +11,13 @@ Source: reference ``protocol-v12.md`` section 6 (RFC 7541 for the idea of the ta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..errors import HeaderError, InvalidArgument
 
+T = TypeVar("T")
 Header = tuple[bytes, bytes]
 Headers = tuple[Header, ...]
 
@@ -161,6 +162,29 @@ class Trace:
             (SPAN_ID, self.span_id.to_bytes(8, "little")),
             (PARENT_ID, self.parent_id.to_bytes(8, "little")),
         )
+
+
+class Latest(Generic[T]):
+    """
+    What headers mean, read once for as long as they are the very same object, as `HeaderDecoder` gives them to most
+    calls of a client.
+
+    :param read: makes the meaning; if it raises, nothing is remembered.
+    """
+
+    __slots__ = ("_headers", "_meaning", "_read")
+    _meaning: T
+
+    def __init__(self, read: Callable[[Headers], T]) -> None:
+        self._read = read
+        self._headers: Headers | None = None
+
+    def of(self, headers: Headers) -> T:
+        """The meaning."""
+        if headers is not self._headers:
+            self._meaning = self._read(headers)
+            self._headers = headers
+        return self._meaning
 
 
 def find(headers: Headers, name: bytes) -> bytes | None:

@@ -28,7 +28,7 @@ from . import idl
 from .channel import NOBODY, Channel, Receiver, error_of, is_error
 from .flow import FLOW, Flow, Out, append
 from .frames import NO_HEADERS, ZERO_TRACE, FrameDecoder, Limits, Packed, pack_headers, undecodable
-from .headers import UNTRACED, HeaderDecoder, Headers, trace_of, window_of, without_trace
+from .headers import UNTRACED, HeaderDecoder, Headers, Latest, trace_of, window_of, without_trace
 from .idl import CHOKE, CHUNK, CREDIT, LAST, STREAMING, VOID, Message, Slot
 
 Event = tuple[Channel, Message | Slot, tuple[Any, ...], Headers]
@@ -87,9 +87,8 @@ class Session:
         self._channels: dict[int, Channel] = {}
         self._last = 0
         self._out: Out = []
-        # Most calls carry the same headers as the call before, as the very same object.
-        self._opening: tuple[Headers, bytes, bytes] = ((), tail, tail)
-        self._opened_by: tuple[Headers, bytes, bool] = ((), tail, False)
+        self._opening = Latest(self._ends)
+        self._opened_by = Latest(self._accepted)
         self.wake: Callable[[], None] = _nothing
         self.broken: RemoteProtocolError | None = None
         self.congested = False
@@ -184,9 +183,7 @@ class Session:
         self._last = number
         tail, kin = self._tail, self.kin
         if headers:
-            if headers is not self._opened_by[0]:
-                self._opened_by = (headers, self._later(headers), window_of(headers) is not None)
-            _, tail, windowed = self._opened_by
+            tail, windowed = self._opened_by.of(headers)
             kin = kin or windowed
         channel = Channel(self, number, slot, slot.upstream, slot.downstream, acceptor, tail, kin)
         if slot.upstream or slot.downstream:
@@ -242,9 +239,7 @@ class Session:
         number = self._last + 1
         first = later = self._tail
         if headers:
-            if headers is not self._opening[0]:
-                self._opening = (headers, *self._ends(headers))
-            _, first, later = self._opening
+            first, later = self._opening.of(headers)
         self.emit(number, slot.id, args, first)
         self._last = number
         channel = Channel(self, number, slot, slot.downstream, slot.upstream, receiver, later, self.kin)
@@ -261,6 +256,10 @@ class Session:
         """The end of a channel's frames after its first, which had these headers."""
         trace = trace_of(headers)
         return self._tail if trace is None else pack_headers(trace.headers())
+
+    def _accepted(self, headers: Headers) -> tuple[bytes, bool]:
+        """The end of our frames on a channel that a peer has opened with these, and whether it gave a window."""
+        return self._later(headers), window_of(headers) is not None
 
     def _ends(self, headers: Headers) -> tuple[bytes, bytes]:
         """The ends of a channel's first frame and of its later ones."""

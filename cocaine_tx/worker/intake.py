@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from ..errors import CocaineError, InvalidArgument, NoHandler, NotRunning
-from ..wire.headers import Headers, timeout_of, window_of
+from ..wire.headers import Headers, Latest, timeout_of, window_of
 from ..wire.idl import Message, Slot
 from ..wire.session import Channel
 from .invocation import Binding, Invocation
@@ -39,8 +39,7 @@ class Intake:
         self._clock = clock
         self._buffer = buffer
         self._fresh: list[Invocation] = []
-        # Most events have the headers of the one before, as the very same object: their time and window.
-        self._terms: tuple[Headers, float | None, int | None] = ((), None, None)
+        self._terms = Latest(self._read)
         self._running: set[Invocation] = set()
         self.emptied: Callable[[], None] = _nothing
         self.between: Callable[[], None] = _nothing
@@ -62,15 +61,17 @@ class Intake:
                 else NoHandler(f"there is no handler for event {event.decode('utf-8', 'replace')}")
             )
             return
-        if headers is not self._terms[0]:
-            self._terms = (headers, _timeout(headers), window_of(headers) if self._credits else None)
-        _, timeout, window = self._terms
+        timeout, window = self._terms.of(headers)
         request = Request(channel, binding.event, headers, self._clock, self._buffer, timeout, window or 0)
         invocation = Invocation(binding, channel, request, self._fresh.append, self._ended)
         if window is not None:
             invocation.response.window(window)
         channel.receiver = invocation
         self._running.add(invocation)
+
+    def _read(self, headers: Headers) -> tuple[float | None, int | None]:
+        """An event's time and window."""
+        return _timeout(headers), window_of(headers) if self._credits else None
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         """A channel that nobody receives any more."""

@@ -9,6 +9,7 @@ from cocaine_tx.wire.frames import pack, pack_headers, unpack
 from cocaine_tx.wire.headers import (
     STATIC_TABLE,
     HeaderDecoder,
+    Latest,
     Trace,
     find,
     timeout_header,
@@ -221,3 +222,23 @@ class RepeatedTests(SynchronousTestCase):
         decoder.decode(((False, b"a", b"1"),))
         with self.assertRaises(HeaderError):
             decoder.decode(((0, b"a", b"1"),))
+
+
+class LatestTests(SynchronousTestCase):
+    """What headers mean is read once while they are the same object, and never remembered of what could not be read."""
+
+    def test_of(self) -> None:
+        read: list[object] = []
+
+        def timed(headers: tuple[tuple[bytes, bytes], ...]) -> float | None:
+            read.append(headers)
+            return timeout_of(headers)
+
+        latest = Latest(timed)
+        short, long = (timeout_header(1.0),), (timeout_header(9.0),)
+        broken = ((b"request_timeout", b"x"),)
+        self.assertEqual([latest.of(headers) for headers in (short, short, long, (), ())], [1.0, 1.0, 9.0, None, None])
+        self.assertEqual(read, [short, long, ()])
+        for _ in range(2):
+            self.assertRaises(InvalidArgument, latest.of, broken)
+        self.assertEqual((latest.of(()), len(read)), (None, 5))
