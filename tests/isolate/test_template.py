@@ -383,7 +383,8 @@ class OwnerTests(TestCase):
         pids = [int(word) for word in owner.stdout.readline().split()]
         self.assertEqual(len(pids), 3)
         owner.kill()
-        await bench.until(lambda: not any(map(alive, pids)))
+        # The killed node holds its locks until the kernel has closed its last descriptor.
+        await bench.until(lambda: owner.poll() is not None and not any(map(alive, pids)))
         await bench.isolate.sweep()
         self.assertEqual((os.listdir(bench.path), os.listdir(f"{bench.path}/.running")), ([".running"], []))
 
