@@ -29,6 +29,7 @@ from ..locator.service import LocatorService
 from ..logs.service import LoggingService
 from ..rpc.client import Dialer
 from ..rpc.dispatch import Dispatch, Hospitality, ServiceFactory
+from ..rpc.reactor import attend
 from ..rpc.turn import Turn
 from ..storage.files import FileStorage
 from ..storage.service import StorageService
@@ -54,6 +55,7 @@ class Runtime:
         self.config = config
         self.uuid = config.uuid or str(uuid.uuid4())
         self.turn = Turn(reactor)
+        attend(reactor, config.limits.busy_poll)
         self.limits = Limits(
             frame=config.limits.frame_size, headers=config.limits.header_size, channels=config.limits.channels
         )

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from ..errors import CocaineError
+from ..rpc.reactor import install_reactor
 from . import settings
 from .document import BUILT_IN, read
 from .house import Runtime, try_ports
@@ -54,6 +55,7 @@ class Station:
 
 def station_service(name: str, role: Role, options: Mapping[str, Any]) -> IService:
     """What twistd runs for a daemon of that role."""
+    install_reactor()
     from twisted.internet import reactor
 
     try:

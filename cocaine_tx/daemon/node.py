@@ -23,6 +23,7 @@ from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
 from ..node.reception import sweep
 from ..node.service import NodeService
+from ..rpc.reactor import install_reactor
 from . import settings
 from .document import BUILT_IN, read
 from .house import Runtime, make_folder, try_ports
@@ -118,6 +119,7 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
 
 def makeService(options: Mapping[str, Any]) -> IService:
     """What twistd runs."""
+    install_reactor()
     from twisted.internet import reactor
 
     try:

@@ -32,6 +32,7 @@ from ..proxy.terms import Terms
 from ..proxy.unicorn import Ticket, Unicorn
 from ..proxy.upstreams import Upstreams
 from ..rpc.client import Dialer
+from ..rpc.reactor import attend, install_reactor
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
@@ -69,6 +70,7 @@ class Proxy:
         self._path = path
         self._sockets = sockets
         turn = Turn(reactor)
+        attend(reactor, config.wire.busy_poll)
         limits = Limits(config.wire.frame_size, config.wire.header_size, channels=config.wire.channels)
         dialer = Dialer(reactor, turn, limits)
         locators = Locators(dialer, config.locators, config.timeouts.resolve)
@@ -121,6 +123,7 @@ class Proxy:
             self._log.error("the configuration stays as it was: {reason}", reason=problem.reason)
             return
         old, self.config = self.config, config
+        attend(self.reactor, config.wire.busy_poll)
         if _fixed(config) != _fixed(old):
             self._log.warn(
                 "endpoints, operations, locators, processes, unicorn and access-log.file change only by a restart"
@@ -222,6 +225,7 @@ def supervisor(reactor: Any, config: proxy_settings.Proxy, path: str | None, cou
 
 def makeService(options: Mapping[str, Any]) -> IService:
     """What twistd runs: one proxy, or the supervisor of several."""
+    install_reactor()
     from twisted.internet import reactor
 
     path = options["config"]

@@ -55,6 +55,7 @@ class Limits:
     :ivar channels: most open channels of one connection.
     :ivar connect_timeout: longest wait for a connection to be made.
     :ivar drain_timeout: longest wait for open requests after SIGTERM.
+    :ivar busy_poll: longest look for the next event before sleeping; 0: sleep at once.
     """
 
     frame_size: int = 128 * 2**20
@@ -65,6 +66,7 @@ class Limits:
     channels: int = 16_384
     connect_timeout: float = 5.0
     drain_timeout: float = 30.0
+    busy_poll: float = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ def limits(section: Section) -> Limits:
         channels=section.whole("channels", default.channels, 1),
         connect_timeout=section.number("connect-timeout", default.connect_timeout, 0.001),
         drain_timeout=section.number("drain-timeout", default.drain_timeout),
+        busy_poll=section.number("busy-poll", default.busy_poll, most=0.1),
     )
     section.close()
     return result

@@ -8,6 +8,8 @@ house calls "later" for its own sake: what must not happen re-entrantly happens 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -20,7 +22,7 @@ class Turn:
     """
     What is left to do when the current reactor turn's events have been taken.
 
-    :param clock: gives ``callLater``.
+    :param clock: gives ``callLater``, or better ``callAtEnd`` (see `rpc.reactor`).
     :ivar number: of this turn; what is sent under one number leaves in one write.
     """
 
@@ -28,6 +30,7 @@ class Turn:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
+        self._at_end: Callable[[Callable[[], None]], Any] = getattr(clock, "callAtEnd", partial(clock.callLater, 0))
         self._due: list[Callable[[], None]] = []
         self._asked = False
         self.number = 0
@@ -37,7 +40,7 @@ class Turn:
         self._due.append(act)
         if not self._asked:
             self._asked = True
-            self._clock.callLater(0, self._end)
+            self._at_end(self._end)
 
     def _end(self) -> None:
         self.number += 1

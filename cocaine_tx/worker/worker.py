@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
+from ..rpc.reactor import install_reactor
 from ..wire.protocols import TEMPLATE_VARIABLE
 from .config import WorkerConfig
 from .invocation import Adapter, Binding, Start
@@ -135,6 +136,7 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
     """
     if "asyncio" in worker.kinds:
         _install_asyncio_reactor()
+    install_reactor()
     # The process is ours from here on; everything below gets the reactor as an argument.
     from twisted.internet import reactor as installed
     from twisted.internet.protocol import ClientFactory
