@@ -30,8 +30,10 @@ from .locators import Locators
 EJECTED = 10.0
 #: Seconds without a request after which an app's connections are closed.
 UNUSED = 600.0
-#: Requests of one turn that go to the same connection.
+#: Requests of one turn, or close upon each other, that go to the same connection.
 BATCH = 32
+#: Seconds between such requests.
+CLOSE = 0.005
 #: Seconds for the app to say what it takes.
 INFO_TIME = 5.0
 #: What those who wait are told at the end.
@@ -103,6 +105,7 @@ class Pool:
         self._ejected: dict[Endpoint, float] = {}
         self._next = 0
         self._turn = self._batch = 0
+        self._picked = 0.0
         self._latest: Upstream | None = None
         self._pending: set[Deferred[None]] = set()
 
@@ -113,13 +116,16 @@ class Pool:
         The least loaded of those that can take a request; the first of equals changes with every call.
 
         What comes in one turn of the reactor goes to the same one: it leaves in one write, is read at once by the node
-        and by the worker, and their answers come back the same way. A full batch goes on to the next.
+        and by the worker, and their answers come back the same way. So does what comes right after an answer: all that
+        it passes through is still in the processors' caches. A full batch goes on to the next.
         """
-        turn = self._dialer.turn.number
-        latest = self._latest
-        if turn == self._turn and self._batch and latest is not None and not latest.aside and not excluded:
-            self._batch -= 1
-            if not latest.connection.held and not latest.connection.over:
+        turn, now = self._dialer.turn.number, self.used
+        latest, close, self._picked = self._latest, now - self._picked < CLOSE, now
+        if self._batch and latest is not None and not latest.aside and not excluded:
+            together = turn == self._turn or (close and not len(latest.session))
+            if together and not latest.connection.held and not latest.connection.over:
+                self._turn = turn
+                self._batch -= 1
                 return latest
         best = self._latest = self._least(excluded)
         self._turn, self._batch = turn, BATCH

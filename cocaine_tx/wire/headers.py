@@ -166,8 +166,8 @@ class Trace:
 
 class Latest(Generic[T]):
     """
-    What headers mean, read once for as long as they are the very same object, as `HeaderDecoder` gives them to most
-    calls of a client.
+    What headers mean, read once for as long as the same ones come, as they do with most calls of a client: in the very
+    same tuple from one connection's `HeaderDecoder`, in an equal one from another's.
 
     :param read: makes the meaning; if it raises, nothing is remembered.
     """
@@ -181,7 +181,7 @@ class Latest(Generic[T]):
 
     def of(self, headers: Headers) -> T:
         """The meaning."""
-        if headers is not self._headers:
+        if headers is not self._headers and headers != self._headers:
             self._meaning = self._read(headers)
             self._headers = headers
         return self._meaning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -261,6 +262,7 @@ class FailureTests(WorldCase):
         old = world.app(play=lambda job: job.answer(b"old"))
         for _ in range(9):
             world.ask(get())
+            world.advance(1)
         self.assertEqual(len(old.factory.connections), 9)
         old.greet, old.play = lambda job: job.channel.fail(AppStopped()), None
         world.app(play=lambda job: job.answer(b"new"))
@@ -782,3 +784,16 @@ class PoolTests(WorldCase):
             world.ask(get())
         loads = sorted(len(connection.session) for connection in app.factory.connections)
         self.assertEqual(loads, [4, 4])
+
+    def test_one_after_another(self) -> None:
+        """What follows close upon an answer goes the same way for a while; after a pause it is another's turn."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        for pause in (0, 1):
+            for _ in range(70):
+                world.ask(get("/app/http/", "1.1", "Connection: close"))
+                world.advance(pause)
+        used = [job.channel.session for job in app.jobs]
+        changes = [before is not after for before, after in itertools.pairwise(used)]
+        self.assertLessEqual(sum(changes[:69]), 4)
+        self.assertGreaterEqual(sum(changes[70:]), 60)
