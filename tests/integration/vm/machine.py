@@ -114,13 +114,13 @@ def run(*words: str, timeout: float = 240.0) -> tuple[int, str]:
     :raises RuntimeError: the machine did not end in time; its last words are in the reason.
     """
     try:
-        return _run(words, timeout)
+        return _boot(words, timeout)
     except subprocess.TimeoutExpired as stalled:
         said = (stalled.stdout or b"").decode("utf-8", "replace")
         raise RuntimeError(f"the machine has not ended after {timeout:g} s; its last words:\n{said[-3000:]}") from None
 
 
-def _run(words: tuple[str, ...], timeout: float) -> tuple[int, str]:
+def _boot(words: tuple[str, ...], timeout: float) -> tuple[int, str]:
     image, modules = kernel()
     inside = f"cd {shlex.quote(str(ROOT))} && PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 HOME=/tmp {shlex.join(words)}"
     if "'" in inside:
