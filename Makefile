@@ -26,14 +26,14 @@ export PYTHONPATH := $(CURDIR)
 
 run: $(VENV)/run.stamp
 	$(BIN)/python -m cocaine_tx.daemon.quickstart \
-	    --http-port $(HTTP_PORT) --locator-port $(LOCATOR_PORT) --data $(DATA_DIR)
+	    --http-port $(HTTP_PORT) --locator-port $(LOCATOR_PORT) --data "$(DATA_DIR)"
 
 test: $(VENV)/test.stamp $(ORIGINAL)/ready
-	COCAINE_ORIGINAL_PYTHON=$(CURDIR)/$(ORIGINAL)/bin/python COCAINE_ORIGINAL_PATH=$(CURDIR)/tests/original \
+	COCAINE_ORIGINAL_PYTHON="$(CURDIR)/$(ORIGINAL)/bin/python" COCAINE_ORIGINAL_PATH="$(CURDIR)/tests/original" \
 	    $(BIN)/python -m tests.run $(TESTS)
 
 bench: $(VENV)/bench.stamp $(ORIGINAL)/ready
-	COCAINE_ORIGINAL_PYTHON=$(CURDIR)/$(ORIGINAL)/bin/python COCAINE_ORIGINAL_PATH=$(CURDIR)/tests/original \
+	COCAINE_ORIGINAL_PYTHON="$(CURDIR)/$(ORIGINAL)/bin/python" COCAINE_ORIGINAL_PATH="$(CURDIR)/tests/original" \
 	    $(BIN)/python -m bench
 
 # Tables are aligned by hand, so there is no `ruff format --check`.
