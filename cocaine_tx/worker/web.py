@@ -238,6 +238,9 @@ class HttpResponse:
 class BlockingHttpRequest(BlockingRequest[HttpRequest]):
     """`HttpRequest` for a thread."""
 
+    #: What came with the head, as in `HttpRequest`; the raw event's method of that name is `read_all` here.
+    body: bytes  # type: ignore[assignment]
+
     def __init__(self, request: HttpRequest, calls: Any) -> None:
         super().__init__(request, calls)
         self.method = request.method
@@ -245,7 +248,7 @@ class BlockingHttpRequest(BlockingRequest[HttpRequest]):
         self.path = request.path
         self.query = request.query
         self.version = request.version
-        self.body = request.body  # type: ignore[assignment,method-assign]
+        self.body = request.body
 
     def read_all(self, limit: int = BODY_LIMIT) -> bytes:
         """The whole body, joined."""
