@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from ..errors import InvalidArgument, NotFound, NotRunning
+from ..errors import AlreadyStarted, CocaineError, InvalidArgument, NotFound, NotRunning
 from .command import Command, Job, name_of, option
 from .console import Data, Done, Result
 from .documents import decode, plain
@@ -51,16 +51,29 @@ async def start(job: Job) -> Result:
 
 
 async def _told(job: Job, node: Service, method: str, name: str, *profile: str) -> None:
-    """Tell the node something that it does out of storage; what it does not find there is named in the complaint."""
+    """Tell the node to run something; the complaint of one that cannot also says what to do."""
     try:
         await node.call(method, name, *profile)
     except ServiceError as problem:
         mend = ""
-        if isinstance(problem.error, NotFound):
-            # The node's own words are what matters; that we cannot say more is not worth another complaint.
-            with suppress(ToolError):
-                mend = await _missing(job, name, *profile)
+        # The node's own words are what matters; that we cannot say more is not worth another complaint.
+        with suppress(ToolError):
+            mend = await _mend(job, node, problem.error, name, *profile)
         raise ServiceError(problem.service, problem.error, mend) from problem
+
+
+async def _mend(job: Job, node: Service, error: CocaineError, name: str, *profile: str) -> str:
+    if isinstance(error, NotFound):
+        if missing := await _missing(job, name, *profile):
+            return missing
+        if name not in await Storage(job.platform).find("apps", "app"):
+            return f'there is no code of "{name}" in storage: see cocaine-tool app upload'
+    elif isinstance(error, AlreadyStarted):
+        report = plain(await node.value("info", name))
+        if report.get("state") == "broken":
+            cause = report.get("cause", "no cause given")
+            return f"the cause: {cause}; when it is mended, see cocaine-tool app restart --profile"
+    return ""
 
 
 async def _missing(job: Job, name: str, *profiles: str) -> str:

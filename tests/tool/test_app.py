@@ -101,6 +101,14 @@ class OnTheNode(TestCase):
             'Error in service "node" - app \'a\' is running: application has already been started [5]\n', seen.err
         )
 
+    async def test_start_of_a_broken_app(self) -> None:
+        """An app that was broken by its last start is not started again: the cause and the way out are told."""
+        self.stage.node.apps["a"] = "p"
+        self.stage.node.reports["a"] = {"state": "broken", "cause": "no code"}
+        seen = await self.stage.tool("app", "start", "-n", "a", "-r", "p")
+        self.assertEqual(seen.status, 128)
+        self.assertIn(" [5]; the cause: no code; when it is mended, see cocaine-tool app restart --profile\n", seen.err)
+
     async def test_start_of_what_is_not_there(self) -> None:
         """What the node does not find in storage is named, and the command that brings it there."""
         self.stage.node.refusal = NotFound("x: No such file or directory")
@@ -108,11 +116,12 @@ class OnTheNode(TestCase):
         for collection, key, mend in (
             ("manifests", "a", '; there is no application "a" in storage: see cocaine-tool app upload'),
             ("profiles", "p", '; there is no profile "p" in storage: see cocaine-tool profile upload'),
+            ("apps", "a", '; there is no code of "a" in storage: see cocaine-tool app upload'),
             ("apps", "a", ""),
         ):
             seen = await self.stage.tool("app", "start", "-n", "a", "-r", "p")
             self.assertEqual((seen.status, seen.err), (128, f"{told}{mend}\n"))
-            self.stage.storage.put(collection, key, {})
+            self.stage.storage.put(collection, key, {}, "app")
         self.stage.storage.broken["read", "manifests"] = InvalidArgument("no")
         seen = await self.stage.tool("app", "start", "-n", "a", "-r", "p")
         self.assertEqual((seen.status, seen.err), (128, f"{told}\n"))

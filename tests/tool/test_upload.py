@@ -198,6 +198,7 @@ class Packages(Uploading):
             )
             self.assertEqual(seen.status, 22)
             self.assertIn("is not a whole tar archive", seen.err)
+            self.assertEqual(seen.err.count("\n"), 1, seen.err)
         self.assertEqual(self.stage.storage.calls, [])
 
     async def test_package_needs(self) -> None:
