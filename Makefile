@@ -24,8 +24,9 @@ export PYTHONPATH := $(CURDIR)
 .NOTPARALLEL:
 .PHONY: run test bench lint docs clean
 
+# `exec`: make's signals are to reach it, not a shell between them.
 run: $(VENV)/run.stamp
-	$(BIN)/python -m cocaine_tx.daemon.quickstart \
+	exec $(BIN)/python -m cocaine_tx.daemon.quickstart \
 	    --http-port $(HTTP_PORT) --locator-port $(LOCATOR_PORT) --data "$(DATA_DIR)"
 
 test: $(VENV)/test.stamp $(ORIGINAL)/ready
