@@ -95,16 +95,29 @@ class RunTests(SynchronousTestCase):
         run.kill()
         until(lambda: not mentioning(str(self.data)), "the end of everything")
 
-    def test_folder_with_a_space(self) -> None:
-        """``make`` hands DATA_DIR on as it is."""
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
         # These tests may have been started by make themselves.
         variables = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        make = subprocess.run(
-            ["make", "--dry-run", "run", "DATA_DIR=a folder"],
-            cwd=ROOT, env=variables, capture_output=True, text=True, check=True,
+        return subprocess.run(
+            ["make", *words], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE
         )  # fmt: skip
-        words = shlex.split(make.stdout.replace("\\\n", " "))
+
+    def test_folder_with_a_space(self) -> None:
+        """``make`` hands DATA_DIR on as it is."""
+        words = shlex.split(self.make("--dry-run", "run", "DATA_DIR=a folder").stdout.replace("\\\n", " "))
         self.assertEqual(words[words.index("--data") + 1], "a folder")
+
+    def test_no_environment(self) -> None:
+        """Where the environment cannot be made, what to install is told, and nothing half-made is left to be used."""
+        folder = Path(tempfile.mkdtemp(prefix="cocaine-run-"))
+        self.addCleanup(shutil.rmtree, folder)
+        python = folder / "python"
+        python.write_text('#!/bin/sh\n[ "$2" = venv ] || exit 0\nmkdir -p "$3/bin" && touch "$3/bin/python"\nexit 1\n')
+        python.chmod(0o755)
+        made = self.make(f"{folder}/venv/bin/python", f"VENV={folder}/venv", f"PYTHON={python}")
+        self.assertNotEqual(made.returncode, 0)
+        self.assertIn("on Debian and Ubuntu install python3-venv", made.stderr)
+        self.assertFalse((folder / "venv").exists())
 
     def _answer(self, line: str) -> str:
         if shutil.which("curl") is None:
