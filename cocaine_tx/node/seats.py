@@ -2,7 +2,7 @@
 The free seats of active workers: `balance.assignment` for the hot path, without looking at every worker.
 
 Workers stand in rows by their number of open channels, so that the least laden is found at once. The pool tells of each
-channel's start and end; nothing here is a decision of its own. Equals are served in turn.
+channel's start and end; nothing here is a decision of its own (`favour` makes one). Equals are served in turn.
 """
 
 from __future__ import annotations
@@ -67,6 +67,19 @@ class Seats(Generic[H]):
         if load >= self._concurrency:
             return None
         worker = next(iter(rows[load]))
+        self._move_up(worker, load)
+        return worker
+
+    def take_with(self, worker: H) -> bool:
+        """That worker, now with one channel more; False if it is full or not seated."""
+        load = self._loads.get(worker)
+        if load is None or load >= self._concurrency:
+            return False
+        self._move_up(worker, load)
+        return True
+
+    def _move_up(self, worker: H, load: int) -> None:
+        rows = self._rows
         del rows[load][worker]
         load += 1
         if load == len(rows):
@@ -74,7 +87,6 @@ class Seats(Generic[H]):
         rows[load][worker] = None
         self._loads[worker] = load
         self.total += 1
-        return worker
 
     def release(self, worker: H) -> None:
         """One of the worker's channels has ended."""
