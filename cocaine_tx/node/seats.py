@@ -56,19 +56,13 @@ class Seats(Generic[H]):
 
     def take(self) -> H | None:
         """The least laden worker, now with one channel more; None if all are full or nobody is there."""
-        rows = self._rows
-        load = self._least
-        while not rows[load]:
-            load += 1
-            if load == len(rows):
-                self._least = load - 1
-                return None
-        self._least = load
-        if load >= self._concurrency:
-            return None
-        worker = next(iter(rows[load]))
-        self._move_up(worker, load)
-        return worker
+        load = self._lowest()
+        return None if load is None else self._move_up(next(iter(self._rows[load])), load)
+
+    def take_latest(self) -> H | None:
+        """The same, but of equals the one whose number of channels has changed last."""
+        load = self._lowest()
+        return None if load is None else self._move_up(next(reversed(self._rows[load])), load)
 
     def take_with(self, worker: H) -> bool:
         """That worker, now with one channel more; False if it is full or not seated."""
@@ -78,7 +72,19 @@ class Seats(Generic[H]):
         self._move_up(worker, load)
         return True
 
-    def _move_up(self, worker: H, load: int) -> None:
+    def _lowest(self) -> int | None:
+        """The lowest row with somebody in it, if there is room."""
+        rows = self._rows
+        load = self._least
+        while not rows[load]:
+            load += 1
+            if load == len(rows):
+                self._least = load - 1
+                return None
+        self._least = load
+        return load if load < self._concurrency else None
+
+    def _move_up(self, worker: H, load: int) -> H:
         rows = self._rows
         del rows[load][worker]
         load += 1
@@ -87,6 +93,7 @@ class Seats(Generic[H]):
         rows[load][worker] = None
         self._loads[worker] = load
         self.total += 1
+        return worker
 
     def release(self, worker: H) -> None:
         """One of the worker's channels has ended."""

@@ -64,6 +64,19 @@ class FavourTests(SynchronousTestCase):
         self.assertEqual([len(set(taken[at : at + 10])) for at in (0, 10, 20)], [1, 1, 1])
         self.assertEqual(Counter(taken), Counter("abc" * 10 + "-"))
 
+    def test_few(self) -> None:
+        """A crowd that needs two workers of five meets the same two for a while, and all of them in the long run."""
+        self.seated("abcde", QUICK)
+        met = []
+        for _ in range(200):
+            taken = self.take(15)
+            self.now += QUICK * 15
+            self.end(taken, QUICK * 15)
+            met.append(frozenset(taken))
+        self.assertEqual({len(workers) for workers in met}, {2})
+        self.assertLess(sum(met[at] != met[at + 1] for at in range(199)), 199 * QUICK * 15 / SPAN + 1)
+        self.assertEqual(frozenset().union(*met), frozenset("abcde"))
+
     def test_one_after_the_other(self) -> None:
         """A quick app's lone client meets the same worker again; no worker stays the favourite for ever."""
         self.seated("abc", QUICK)
