@@ -13,6 +13,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from cocaine_tx.daemon.quickstart import PROFILE
+
 from .processes import ROOT, Platform, cpu, descendants, free_port
 from .visitors import Visitors
 from .yardstick import unit
@@ -21,8 +23,8 @@ from .yardstick import unit
 SECONDS = 12.0
 #: How long visitors come before anything is measured, in seconds: new workers are up by then.
 WARM = 3.0
-#: The same app under the profile that it has when nobody says anything, and as one worker, which uvicorn is too.
-APPS = {"hello": "{}", "hello-alone": json.dumps({"pool-limit": 1, "concurrency": 1000, "queue-limit": 1000})}
+#: The same app under the profile that ``make run`` gives it, and under that of the original when nobody says anything.
+APPS = {"hello": json.dumps(PROFILE), "hello-default": "{}"}
 
 
 @dataclass
@@ -110,7 +112,7 @@ def _compare(yardstick: float, connections: int, alone: Side, sides: dict[str, S
                 side.ask(50 * connections if connections > 1 else 300)
         _show(yardstick, connections, "uvicorn, hello", alone)
         for app, side in sides.items():
-            _show(yardstick, connections, f"HTTP through the proxy, {app}", side)
+            _show(yardstick, connections, f"HTTP chain, {app}", side)
             ratio, added = side.all / alone.all, (side.median - alone.median) * 1e6
             print(f"{'':34}{connections:>10}   the chain costs {ratio:.2f} of uvicorn's CPU, median +{added:.0f} us")
         sys.stdout.flush()
