@@ -48,7 +48,7 @@ class Limits:
     What one peer can make a daemon hold. Sizes in bytes, times in seconds.
 
     :ivar frame_size: largest frame accepted; a larger one closes its connection.
-    :ivar header_size: largest header table and largest sum of one frame's headers.
+    :ivar header_size: largest header table and largest sum of one frame's headers, each 32 more than its text.
     :ivar channel_buffer: most bytes waiting for the reader of one channel.
     :ivar write_buffer: bytes waiting for a connection's peer at which whoever feeds it is paused.
     :ivar connections: most connections of one listening port.
