@@ -28,6 +28,7 @@ from zope.interface import implementer
 from ..errors import CocaineError, ConnectionGone, LocalProtocolError, UncaughtError
 from ..wire.frames import pack
 from ..wire.session import Channel, Session
+from .desk import Desk
 from .outlet import Outlet
 from .turn import Turn
 
@@ -62,6 +63,7 @@ class Connection(Protocol):
     :param stall: seconds.
     :ivar lost: told once when the connection has ended, after every open channel was told.
     :ivar gone: the connection has ended.
+    :ivar desk: the peer's calls, if it makes some.
     """
 
     _log = Logger()
@@ -72,6 +74,7 @@ class Connection(Protocol):
         self.session = session
         self.lost: Callable[[Connection], None] | None = None
         self.gone = False
+        self.desk = Desk(self)
         self._turn = turn
         self._clock = clock
         self._stall = stall
@@ -249,6 +252,7 @@ class Connection(Protocol):
         delayed, self._delayed = self._delayed, set()
         for source in delayed:
             source.release(self)
+        self.desk.resume()
 
     # -- pressure
 
