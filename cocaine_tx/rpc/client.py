@@ -144,12 +144,16 @@ class Dialer:
 
     :param reactor: connects and keeps time.
     :param turn: where writes gather.
+    :param timeout: seconds to reach one address.
     """
 
-    def __init__(self, reactor: Any, turn: Turn, limits: Limits = Limits()) -> None:
+    def __init__(
+        self, reactor: Any, turn: Turn, limits: Limits = Limits(), timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         self.reactor = reactor
         self.turn = turn
         self.limits = limits
+        self._timeout = timeout
 
     async def connect(self, addresses: Sequence[Endpoint], protocol: Protocol) -> Remote:
         """
@@ -160,7 +164,7 @@ class Dialer:
         problem: Exception | None = None
         for address in addresses:
             try:
-                connection = await self.dial(endpoint_to(self.reactor, address))
+                connection = await self.dial(endpoint_to(self.reactor, address, self._timeout))
             except (CancelledError, ConnectingCancelledError) as given_up:
                 # Twisted's endpoints have their own word for it.
                 raise CancelledError from given_up

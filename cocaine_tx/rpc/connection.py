@@ -32,8 +32,6 @@ from .desk import Desk
 from .outlet import Outlet
 from .turn import Turn
 
-#: Bytes not yet taken by the kernel from which a connection counts as congested.
-HIGH_MARK = 256 * 1024
 #: Seconds without progress, while something waits, after which the peer is cut off.
 STALL = 60.0
 #: Seconds between the words that find out whether a peer that says no more still listens; the first comes sooner.
@@ -228,7 +226,7 @@ class Connection(Protocol):
             outlet.write(data)
             if outlet.waiting:
                 self._guard()
-                if outlet.pending > HIGH_MARK:
+                if outlet.pending > self.session.limits.unsent:
                     self.session.congested = True
 
     def _guard(self) -> None:

@@ -34,6 +34,7 @@ class Limits:
     :ivar headers: bytes of one frame's headers: names, values, and 32 for each.
     :ivar items: elements of the largest array or map (msgpack reserves memory by the announced length).
     :ivar channels: channels open at once.
+    :ivar unsent: bytes that a peer has not taken from which whoever feeds it is paused.
     """
 
     frame: int = 64 * 1024 * 1024
@@ -41,6 +42,7 @@ class Limits:
     headers: int = 64 * 1024
     items: int = 262_144
     channels: int = 16_384
+    unsent: int = 256 * 1024
 
 
 def pack(value: Any) -> bytes:
