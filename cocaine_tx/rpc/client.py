@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from ..errors import ConnectionGone, LocalProtocolError, RemoteProtocolError
 from ..interfaces import Endpoint, ServiceInfo
-from ..wire.frames import Limits
+from ..wire.frames import TRUSTING, Limits
 from ..wire.headers import Headers, timeout_header
 from ..wire.idl import PING_SLOT, Protocol, parse_protocol
 from ..wire.protocols import LOCATOR
@@ -144,11 +144,12 @@ class Dialer:
 
     :param reactor: connects and keeps time.
     :param turn: where writes gather.
+    :param limits: what services may make us keep; a daemon has its own.
     :param timeout: seconds to reach one address.
     """
 
     def __init__(
-        self, reactor: Any, turn: Turn, limits: Limits = Limits(), timeout: float = CONNECT_TIMEOUT
+        self, reactor: Any, turn: Turn, limits: Limits = TRUSTING, timeout: float = CONNECT_TIMEOUT
     ) -> None:
         self.reactor = reactor
         self.turn = turn
