@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from ..errors import CocaineError, ConnectionGone, LocalProtocolError, UncaughtError
 from ..wire.frames import pack
-from ..wire.session import Channel, Session
+from ..wire.session import Channel, Event, Session
 from .desk import Desk
 from .outlet import Outlet
 from .turn import Turn
@@ -97,15 +97,21 @@ class Connection(Protocol):
         session = self.session
         if self.gone:
             return
-        for channel, message, args, headers in session.receive(data):
+        events = session.receive(data)
+        for channel, message, args, headers in events:
             try:
                 channel.receiver.received(channel, message, args, headers)
             except Exception:
                 self._log.failure("{channel!r}: its receiver failed", channel=channel)
                 self._give_up(channel)
+        if session.congested:
+            self.pressed(events)
         if session.broken is not None and not self._closing:
             self._log.info("{peer} broke the protocol: {reason}", peer=self.peer, reason=session.broken.reason)
             self.close()
+
+    def pressed(self, events: list[Event]) -> None:
+        """The peer has said this, and does not take what we say."""
 
     def _give_up(self, channel: Channel) -> None:
         """Nobody here can answer on it: say so, or end the connection where the protocol has no word for it."""

@@ -23,7 +23,7 @@ from ..errors import CocaineError, InvalidArguments, UncaughtError
 from ..wire.frames import Limits
 from ..wire.headers import Headers
 from ..wire.idl import Message, Protocol, Slot
-from ..wire.session import Channel, serving
+from ..wire.session import Channel, Event, serving
 from .connection import STALL, Connection
 from .turn import Turn
 
@@ -149,6 +149,15 @@ class Hospitality:
     stall: float = STALL
 
 
+class Served(Connection):
+    """A client's connection: who asks for more and does not take what it is told is not read from until it does."""
+
+    def pressed(self, events: list[Event]) -> None:
+        if not self.gone and any(message.__class__ is Slot for _, message, _, _ in events):
+            self._delayed.add(self)
+            self.hold(self)
+
+
 class ServiceFactory(ServerFactory):
     """Listens for one service's clients."""
 
@@ -169,7 +178,7 @@ class ServiceFactory(ServerFactory):
             )  # fmt: skip
             return None
         session = serving(self._dispatch.protocol, self._dispatch, offer.limits)
-        connection = Connection(session, offer.turn, offer.clock, offer.stall)
+        connection = Served(session, offer.turn, offer.clock, offer.stall)
         connection.lost = self.connections.discard
         self.connections.add(connection)
         return connection

@@ -11,8 +11,9 @@ from cocaine_tx.rpc.dispatch import Dispatch, Hospitality, ServiceFactory
 from cocaine_tx.rpc.turn import Turn
 from cocaine_tx.testing.pair import ConnectionPair, Recorder
 from cocaine_tx.wire.frames import Packed
+from cocaine_tx.wire.idl import PING_SLOT
 from cocaine_tx.wire.protocols import APP, STORAGE
-from cocaine_tx.wire.session import dialing, serving
+from cocaine_tx.wire.session import NOBODY, dialing, serving
 
 
 class CallTests(SynchronousTestCase):
@@ -286,3 +287,31 @@ class GreedyTests(SynchronousTestCase):
         self.pair.pump()
         self.assertEqual([name for _, name, _ in self.client.told], ["value", "error"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_questions_without_end(self) -> None:
+        """Who pings or opens streams and reads nothing is soon not read from, and gets all answers when it does."""
+
+        def refuse(channel, headers, *args):
+            raise QueueFull()
+
+        for slot, args in ((PING_SLOT, ()), (APP.slots[0], (b"event",))):
+            pair = ConnectionPair(dialing(), serving(APP, NOBODY), capacity=8192)
+            factory = ServiceFactory(Dispatch(APP, {}, {"enqueue": refuse}), Hospitality(pair.turn, pair.clock))
+            served = pair.far_end.protocol = factory.buildProtocol(None)
+            served.makeConnection(pair.far_end)
+            pair.near_end.paused = True
+            client = Recorder()
+            asked = 0
+            while not pair.far_end.paused:
+                self.assertLess(asked, 20_000)
+                for _ in range(500):
+                    channel = pair.near.session.open(slot, args, client)
+                    if channel.sending:
+                        channel.choke()
+                asked += 500
+                for _ in range(10):
+                    pair.carry(pair.near_end)
+            pair.near_end.paused = False
+            pair.pump()
+            self.assertEqual(len(client.told), asked)
+            self.assertFalse(pair.far_end.paused)
