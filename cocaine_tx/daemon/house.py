@@ -33,7 +33,6 @@ from ..rpc.reactor import attend
 from ..rpc.turn import Turn
 from ..storage.files import FileStorage
 from ..storage.service import StorageService
-from ..wire.frames import Limits
 from . import settings
 from .ports import Ports
 
@@ -56,10 +55,8 @@ class Runtime:
         self.uuid = config.uuid or str(uuid.uuid4())
         self.turn = Turn(reactor)
         attend(reactor, config.limits.busy_poll)
-        self.limits = Limits(
-            frame=config.limits.frame_size, headers=config.limits.header_size, channels=config.limits.channels
-        )
-        self.dialer = Dialer(reactor, self.turn, self.limits)
+        self.limits = config.limits.session
+        self.dialer = Dialer(reactor, self.turn, self.limits, config.limits.connect_timeout)
         self.threads = ThreadPool(0, THREADS, "disk")
         self.storage: IStorage = self._storage(config.storages["core"])
         self.directory = Directory(config.locator.restrict)

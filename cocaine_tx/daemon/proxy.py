@@ -34,7 +34,6 @@ from ..proxy.upstreams import Upstreams
 from ..rpc.client import Dialer
 from ..rpc.reactor import attend, install_reactor
 from ..rpc.turn import Turn
-from ..wire.frames import Limits
 from . import proxy_settings
 from .document import BUILT_IN, read
 from .inherited import adopt_port, open_port
@@ -71,8 +70,7 @@ class Proxy:
         self._sockets = sockets
         turn = Turn(reactor)
         attend(reactor, config.wire.busy_poll)
-        limits = Limits(config.wire.frame_size, config.wire.header_size, channels=config.wire.channels)
-        dialer = Dialer(reactor, turn, limits)
+        dialer = Dialer(reactor, turn, config.wire.session, config.wire.connect_timeout)
         locators = Locators(dialer, config.locators, config.timeouts.resolve)
         pool = config.pool
         upstreams = Upstreams(dialer, locators, pool.size, pool.lifespan, pool.services)
