@@ -3,9 +3,10 @@ A worker's answer, or the proxy's own, as HTTP/1 bytes; no transport, no clock.
 
 An exchange makes one `Answer` for each request. It calls `Answer.head` with the worker's status and headers,
 `Answer.chunk` with every later chunk, `Answer.end` when the channel closes, and writes what each returns. When
-`Answer.done` is true the client has all it will get, and `Answer.ending` says what becomes of its connection.
-`Answer.complete` does all at once. An error after `Answer.begun` has become true cannot be told to the client any more:
-its connection is aborted.
+`Answer.done` is true the client has all it will get, and `Answer.ending` says what becomes of its connection. That is
+as soon as the client knows it (RFC 9112 section 6.3), whatever the worker does afterwards: with the head where there
+can be no body, or with the last byte of the promised length. `Answer.complete` does all at once. An error after
+`Answer.begun` has become true cannot be told to the client any more: its connection is aborted, unless it has all.
 
 What the worker says about its own connection (RFC 9110 section 7.6.1) ends here; how the body is framed is decided
 here: by the worker's ``Content-Length`` if it gave one, else chunked, else by closing the connection.
@@ -31,6 +32,8 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _PROTO = b"x-cocaine-http-proto-version"
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+#: So many heads are remembered, of so many bytes at most.
+_REMEMBERED, _SIZE = 1024, 1024
 _SPECIAL = frozenset((*_HOP_BY_HOP, b"content-length", b"date", _PROTO))
 
 
@@ -65,6 +68,7 @@ class Shape(NamedTuple):
     :ivar date: the worker's own, if it gave one.
     :ivar framed: the lines that frame the body, and the end of the head.
     :ivar length: of the body, where it is framed so.
+    :ivar whole: no body follows.
     """
 
     status: int
@@ -75,6 +79,7 @@ class Shape(NamedTuple):
     length: int
     keep_alive: bool
     lingers: bool
+    whole: bool
 
 
 class Answer:
@@ -179,15 +184,17 @@ class Answer:
         framed: list[bytes] = []
         framing, length, keep_alive = self._frame(status, framed, special, size)
         framed.append(b"\r\n")
+        whole = framing is _Framing.BODILESS or (framing is _Framing.LENGTH and not length)
         return Shape(
-            status, b"".join(lines), date[0] if date else None, b"".join(framed), framing, length, keep_alive, lingers
-        )
+            status, b"".join(lines), date[0] if date else None, b"".join(framed), framing, length, keep_alive, lingers,
+            whole,
+        )  # fmt: skip
 
     def dress(self, shape: Shape, own: bytes = b"") -> bytes:
         """The head in that shape, with the proxy's own lines; the answer has begun."""
         if self._framing is not _Framing.UNDECIDED:
             raise LocalProtocolError("an answer has one head")
-        _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers = shape
+        _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers, self.done = shape
         return b"%b%bDate: %b\r\n%b" % (said, own, date or self._date, framed)
 
     def chunk(self, data: bytes) -> bytes:
@@ -205,8 +212,9 @@ class Answer:
                 self._excess = True
                 data = data[: self._remaining]
             self._remaining -= len(data)
+            self.done = not self._remaining
             return data
-        return b"" if self._framing is _Framing.BODILESS else data
+        return data
 
     def end(self) -> bytes:
         """
@@ -271,6 +279,19 @@ class Answer:
         elif self._version == b"1.0":
             lines.append(b"Connection: keep-alive\r\n")
         return framing, length or 0, keep_alive
+
+
+class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape]):
+    """Apps repeat themselves: heads as they came, with `Answer.kind`, and what became of them."""
+
+    __slots__ = ()
+
+    def remember(self, packed: bytes, answer: Answer, shape: Shape) -> None:
+        """Unless it is large."""
+        if len(packed) <= _SIZE:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[packed, answer.kind] = shape
 
 
 def _length(values: Iterable[bytes]) -> int | None:

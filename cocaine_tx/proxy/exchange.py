@@ -18,7 +18,7 @@ from ..wire.headers import Headers
 from ..wire.http import pack_request, unpack_head
 from ..wire.session import Channel
 from .access import Entry
-from .answer import Answer, Ending, Shape
+from .answer import Answer, Ending, Shapes
 from .call import Call
 from .failure import Failure, application_line, error_answer, failed, not_routed, refused
 from .jsonrpc import asked
@@ -38,10 +38,7 @@ _TUNNEL_TIME = 86400.0
 #: As nginx writes it in the log: the client did not wait.
 _CLIENT_GONE = 499
 
-#: Apps repeat themselves: so many heads, up to this size, are remembered with what became of them.
-_REMEMBERED, _SIZE = 1024, 1024
-_shapes: dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape] = {}
-
+_shapes = Shapes()
 _PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
 _UNROUTED = {
     Verdict.NOWHERE: not_routed(),
@@ -151,6 +148,8 @@ class Exchange:
             self.reply(self._own)
         elif self._upload is not None:
             self._upload.end()
+            if self.answer.done:
+                self._finish()
         elif self._caller is not None:
             self._caller.end()
         else:
@@ -160,6 +159,7 @@ class Exchange:
         """The rest of the request cannot be understood."""
         self._leave(ConnectionGone("the HTTP client broke the protocol"))
         self.error = verdict.reason
+        self.answer.last()
         self.reply(refused(verdict))
 
     def _answer_ourselves(self, answer: Failure) -> None:
@@ -240,10 +240,7 @@ class Exchange:
         out = answer.chunk(args[0])
         if out:
             http.say(out)
-        if answer.done:
-            self._finish()
-        elif self._call is not None:
-            self._call.took(len(args[0]))
+        self._took(len(args[0]))
         return None
 
     def _head(self, packed: bytes) -> None:
@@ -258,7 +255,7 @@ class Exchange:
                     http.say(answer.head(status, headers))
                 else:
                     shape = answer.shape(status, headers)
-                    _remember(packed, answer, shape)
+                    _shapes.remember(packed, answer, shape)
             if shape is not None:
                 status = shape.status
                 http.say(answer.dress(shape, self._extra()))
@@ -271,7 +268,22 @@ class Exchange:
             if answer.tunnel:
                 self._until, self._pace = inf, max(self._pace, http.door.terms.keep_alive)
                 http.enter_tunnel()
+        self._took(len(packed))
         return None
+
+    def _took(self, size: int) -> None:
+        """The app has said so much, and perhaps all that the client will get."""
+        call = self._call
+        if not self.answer.done:
+            if call is not None:
+                call.took(size)
+        elif self.complete:
+            if self.head.method == b"HEAD":
+                self._leave(ConnectionGone("the HTTP client wants the head alone"))
+            self._finish()
+        elif call is not None:  # it reads on; what it still says is dropped
+            call.took(size)
+            call.relieve()
 
     def close(self) -> None:
         """The app has said everything."""
@@ -382,10 +394,3 @@ class Exchange:
             door.log.add(
                 Entry(self.http.client, door.wall(), self.head, self._status, sent, seconds, id, app, event, self.error)
             )
-
-
-def _remember(packed: bytes, answer: Answer, shape: Shape) -> None:
-    if len(packed) <= _SIZE:
-        if len(_shapes) >= _REMEMBERED:
-            _shapes.clear()
-        _shapes[packed, answer.kind] = shape
