@@ -205,5 +205,7 @@ class RequestParser:
             self._data, self._at = b"", 0
 
     def _refuse(self, refused: Refused, events: list[Event]) -> None:
+        if self._stage is _Stage.HEAD and self._data.startswith(b"HEAD ", self._at):
+            refused = Refused(refused.status, refused.reason, b"HEAD")
         events.append(refused)
         self.rest()

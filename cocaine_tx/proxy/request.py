@@ -78,10 +78,12 @@ class Refused:
 
     :ivar status: what to answer (400, 413, 414, 417, 431, 501, 505), after the answers owed to earlier requests.
     :ivar reason: one sentence for the log and the body of that answer.
+    :ivar method: ``b"HEAD"`` if so much of the request line was sound: the answer has no body then.
     """
 
     status: int
     reason: str
+    method: bytes = b"GET"
 
 
 Event = RequestHead | Body | End | Refused

@@ -124,6 +124,34 @@ class OverTests(EndCase):
             self.assertIsNotNone(client.ended)
 
 
+    def test_one_answer(self) -> None:
+        """A request whose app has answered and ended gets nothing more, however the rest of its body goes wrong."""
+        for rest in (b"x\r\n", b""):
+            world, app = self.windowed(inline=3)
+            app.greet = lambda job: job.answer(b"enough")
+            client = world.ask(
+                b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n"
+            )
+            self.assertIn(b"enough", client.take())
+            if rest:
+                client.send(rest)
+            else:
+                for http in world.door.connections:
+                    http.readConnectionLost()
+            world.advance()
+            self.assertEqual(client.got, b"")
+            self.assertIsNotNone(client.ended)
+
+    def test_refused_head(self) -> None:
+        """An answer to HEAD has no body, also when it is a refusal."""
+        for raw in (b"HEAD / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/3.0\r\n", b"HEAD / HTTP/1.1\r\nA:\0"):
+            world, _ = self.windowed()
+            client = world.ask(raw)
+            self.assertIn(self.status(client), (400, 505))
+            self.assertTrue(client.got.endswith(b"\r\n\r\n"), client.got)
+            self.assertNotIn(b"Content-Length: 0", client.got)
+
+
 class RoomTests(EndCase):
     """What counts against a window, and what becomes of apps that do not mind it."""
 
