@@ -100,6 +100,10 @@ class Exchange:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
         known = self.http.read(head)
         where, noted = known.where, known.noted
+        self._until = self._started + known.total
+        if head.length != 0:
+            self.due = self._until  # the app's own time begins later
+            self.http.watch.expect(self.due, self._started)
         if door.terms.services and asked(head, where is Verdict.NOWHERE):
             self._identify("", noted)
             self._caller = Caller(self, self._wire)
@@ -111,7 +115,6 @@ class Exchange:
         self._identify(where.app, noted)
         self._route = where
         self._total, self._pace = known.total, known.pace
-        self._until = self._started + known.total
         self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
             self._upload = Upload(self, self._pool, head, door.terms.inline)
@@ -133,7 +136,8 @@ class Exchange:
             return
         if self._upload is not None:
             self._upload.take(data)
-            self.due = min(self._until, self.http.door.clock.seconds() + self._pace) if self._call is not None else inf
+            if self._call is not None:
+                self.due = min(self._until, self.http.door.clock.seconds() + self._pace)
         elif self._caller is not None:
             self._caller.take(data)
         elif self._own is not None:
@@ -151,6 +155,7 @@ class Exchange:
             if self.answer.done:
                 self._finish()
         elif self._caller is not None:
+            self.due = inf  # it has limits of its own
             self._caller.end()
         else:
             self.send(b"", self._started)
@@ -240,8 +245,7 @@ class Exchange:
         out = answer.chunk(args[0])
         if out:
             http.say(out)
-        self._took(len(args[0]))
-        return None
+        return self._took(len(args[0]))
 
     def _head(self, packed: bytes) -> None:
         http, answer = self.http, self.answer
@@ -268,8 +272,7 @@ class Exchange:
             if answer.tunnel:
                 self._until, self._pace = inf, max(self._pace, http.door.terms.keep_alive)
                 http.enter_tunnel()
-        self._took(len(packed))
-        return None
+        return self._took(len(packed))
 
     def _took(self, size: int) -> None:
         """The app has said so much, and perhaps all that the client will get."""
@@ -293,8 +296,7 @@ class Exchange:
             return self._malformed(problem.reason)
         if out:
             self.http.say(out)
-        self._finish()
-        return None
+        return self._finish()
 
     def _malformed(self, reason: str) -> None:
         error = HttpFormatError(reason)
@@ -317,10 +319,11 @@ class Exchange:
     # -- the end
 
     def expire(self, now: float) -> None:
-        """The app's time is over, unless it is the client who keeps it from speaking."""
+        """The app's time is over, unless it is the client who keeps it from speaking, or there is no request yet."""
+        if self._call is None and not self.complete:
+            return self.refused(Refused(408, "the request did not arrive in time"))
         if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
-            self._wait(now)
-            return
+            return self._wait(now)
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
         self.failed(error)

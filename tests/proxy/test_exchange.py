@@ -573,6 +573,20 @@ class SlowClientTests(WorldCase):
         world.advance(5)
         self.assertEqual(world.door.connections, set())
 
+    def test_trickle(self) -> None:
+        """A body that comes a byte at a time does not outlast the time for a whole request, and never begins a call."""
+        for framing, piece in (("Content-Length: 99", b"x"), ("Transfer-Encoding: chunked", b"1\r\nx\r\n")):
+            world = self.world(request=300.0, body=30.0)
+            app = world.app()
+            client = world.ask(f"POST /app/http/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+            for _ in range(14):
+                self.assertEqual(client.got, b"")
+                client.send(piece)
+                world.advance(21)
+            world.advance(10)
+            self.assertEqual(self.status(client), 408)
+            self.assertEqual((app.jobs, world.door.gathered), ([], 0))
+
     def test_idle(self) -> None:
         """A connection may be idle for the keep-alive time, counted from its last answer."""
         world = self.world(keep_alive=75.0)
