@@ -18,7 +18,7 @@ section 0.1 for ``X-Cocaine-HTTP-Proto-Version``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
@@ -90,7 +90,7 @@ class Answer:
     :param version: of the request; HTTP/1.0 gets no chunks and no interim answers.
     :param keep_alive: the connection may serve another request after this one.
     :param upgrade: what the client offered to switch to; empty forbids 101.
-    :param date: the value of ``Date`` if the worker gives none.
+    :param date: tells the value of ``Date`` when the answer begins, if the worker gives none.
     """
 
     __slots__ = (
@@ -98,7 +98,9 @@ class Answer:
         "done",
     )  # fmt: skip
 
-    def __init__(self, method: bytes, version: bytes, keep_alive: bool, upgrade: bytes, date: bytes) -> None:
+    def __init__(
+        self, method: bytes, version: bytes, keep_alive: bool, upgrade: bytes, date: Callable[[], bytes]
+    ) -> None:
         self._method, self._version, self._upgrade = method, version, upgrade
         self._keep_alive = keep_alive
         self._date = date
@@ -108,7 +110,7 @@ class Answer:
         self.done = False
 
     @classmethod
-    def to(cls, head: RequestHead, date: bytes) -> Answer:
+    def to(cls, head: RequestHead, date: Callable[[], bytes]) -> Answer:
         """The answer to a request as the parser told of it."""
         return cls(head.method, head.version, head.keep_alive, head.upgrade, date)
 
@@ -195,7 +197,7 @@ class Answer:
         if self._framing is not _Framing.UNDECIDED:
             raise LocalProtocolError("an answer has one head")
         _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers, self.done = shape
-        return b"%b%bDate: %b\r\n%b" % (said, own, date or self._date, framed)
+        return b"%b%bDate: %b\r\n%b" % (said, own, date or self._date(), framed)
 
     def chunk(self, data: bytes) -> bytes:
         """What to write for one chunk of the worker's; an empty one ends the body if the worker said so in its head."""

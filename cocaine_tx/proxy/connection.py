@@ -172,7 +172,7 @@ class HttpConnection(Protocol):
         """An answer to what never became a request; the last one."""
         door, own = self.door, refused(verdict)
         before = self.sent
-        self.say(Answer(verdict.method, b"1.1", False, b"", door.date()).complete(own.status, own.headers, own.body))
+        self.say(Answer(verdict.method, b"1.1", False, b"", door.date).complete(own.status, own.headers, own.body))
         sent = self.sent - before
         door.meters.answered("", own.status, 0.0, sent)
         door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", verdict.reason))
@@ -181,11 +181,11 @@ class HttpConnection(Protocol):
     def readConnectionLost(self) -> None:
         """The client sends no more, but may still read."""
         self.half_closed = True
-        if self._tunnel:
+        if self._closing:
+            cast(Any, self.transport).loseConnection()
+        elif self._tunnel:
             if self._exchange is not None:
                 self._exchange.tunnelled(b"")
-        elif self._closing:
-            cast(Any, self.transport).loseConnection()
         elif self._exchange is None or not self._request_read:
             self._told(self._parser.eof())
         elif self._outlet is not None and self._exchange.head.version == b"1.1":
@@ -285,7 +285,7 @@ class HttpConnection(Protocol):
             # What is left of the body is read and dropped; then comes the next request.
             if not self._telling:
                 self._told([])
-        elif self._request_read and not self._parser.waiting:
+        elif self._request_read and not self._parser.waiting and not self._tunnel:
             self._close()
         else:
             self._linger()

@@ -68,7 +68,7 @@ class Exchange:
         door = http.door
         self.http = http
         self.head = head
-        self.answer = Answer.to(head, door.date())
+        self.answer = Answer.to(head, door.date)
         self.complete = self.over = False
         self.due = inf
         self.window = 0

@@ -161,6 +161,23 @@ class AnswerTests(WorldCase):
         world.advance()
         self.assertTrue(client.got.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"))
 
+    def test_date(self) -> None:
+        """An answer bears the date of its beginning, however long its app took, and so do our own."""
+        now = 784111777.0
+        world = self.world(wall=lambda: now, chunk=60.0)
+        app = world.app()
+        client = world.ask(get())
+        now += 50
+        app.jobs[0].answer(b"x")
+        world.advance()
+        self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:50:27 GMT\r\n", client.take())
+        client.send(get())
+        world.advance()
+        now += 10
+        app.jobs[1].channel.fail(HandlerFailed("x"))
+        world.advance()
+        self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:50:37 GMT\r\n", client.take())
+
     def test_sticky_and_groups(self) -> None:
         """A sticky header always leads to the same member of a group; the group is what the locator says."""
         world = self.world()
@@ -505,11 +522,38 @@ class BodyTests(WorldCase):
         world = self.world()
         app = world.app()
         app.greet = lambda job: job.answer(b"no")
-        for streams in (True, False):
-            app.info = {"http-streaming": streams, "credits": True}
-            client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: h2c"))
-            self.assertEqual(self.status(client), 200)
-            self.assertEqual(app.jobs[-1].ended, "close")
+        for protocol in ("h2c", "websocket"):
+            for streams in (True, False):
+                app.info = {"http-streaming": streams, "credits": True}
+                client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", f"Upgrade: {protocol}"))
+                self.assertEqual(self.status(client), 200)
+                self.assertEqual(app.jobs[-1].ended, "close")
+
+    def test_upgrade_unmeant(self) -> None:
+        """Clients that offer HTTP/2 with every request get their answer from apps that read the request to its end."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"fine"))
+        app.info = {"http-streaming": True, "credits": True}
+        settings = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+        client = world.ask(get("/app/http/", "1.1", *settings))
+        self.assertIn(b"fine", client.got)
+
+    def test_upgrade_ends(self) -> None:
+        """When the app has ended a tunnel, the client can read its last words though it is still sending itself."""
+        world = self.world()
+        app = world.app(play=None)
+        app.info = {"http-streaming": True, "credits": True}
+        client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: websocket"))
+        (http,) = world.door.connections
+        halves: list[str] = []
+        http.transport.loseWriteConnection = lambda: halves.append("half")
+        app.jobs[0].head(101)
+        app.jobs[0].channel.choke()
+        world.advance()
+        self.assertEqual((halves, client.ended), (["half"], None))
+        client.send(b"unheard")
+        world.advance(3)
+        self.assertIsNotNone(client.ended)
 
 
 class SlowClientTests(WorldCase):
