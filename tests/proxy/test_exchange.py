@@ -465,6 +465,22 @@ class BodyTests(WorldCase):
             world.advance()
             self.assertEqual(len(app.jobs), 2)
 
+    def test_streaming_claimed(self) -> None:
+        """That a body follows in parts is the proxy's word; no client makes an app wait for parts."""
+        world = self.world(inline=3)
+        app = world.app()
+        app.info = {"http-streaming": True, "credits": True}
+        for target in ("/app/http/", "/"):
+            for length in (2, 9):
+                lines = [f"PUT {target} HTTP/1.1", "Host: a", f"Content-Length: {length}"]
+                lines += ["X-cocaine-http-streaming: 1"]
+                lines += ["X-Cocaine-Service: app", "X-Cocaine-Event: http"] * (target == "/")
+                world.ask("\r\n".join([*lines, "", "x" * length]).encode())
+                headers = app.jobs[-1].request.headers
+                claims = [value for name, value in headers if name.lower() == b"x-cocaine-http-streaming"]
+                self.assertEqual(len(claims), length > 3)
+                self.assertEqual(app.jobs[-1].body, b"x" * length)
+
     def test_early_answer(self) -> None:
         """An app may answer before it has got the whole body; the rest is dropped and the connection lives on."""
         world = self.world(inline=3)
