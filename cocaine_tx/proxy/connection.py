@@ -353,7 +353,7 @@ class HttpConnection(Protocol):
         elif self._exchange is not None:
             self._exchange.refused(Refused(408, "the body did not arrive in time"))
         elif self._in_head:
-            self._reply(Refused(408, "the head did not arrive in time"))
+            self._reply(Refused(408, "the head did not arrive in time", self._parser.method))
         else:
             self._close()
 

@@ -120,9 +120,10 @@ def interpret(method: bytes, target: bytes, version: bytes, fields: Fields, limi
         if modern and b"upgrade" in options:
             upgrade = _offered(seen.get(b"upgrade", []))
     if modern and b"expect" in seen:
-        if _list(seen[b"expect"]) != [b"100-continue"]:
+        expected = set(_list(seen[b"expect"]))
+        if expected - {b"100-continue"}:
             return Refused(417, "the only expectation that can be met is 100-continue")
-        expect_continue = length != 0
+        expect_continue = length != 0 and bool(expected)
     return RequestHead(method, target, version, fields, host, length, keep_alive, expect_continue, upgrade)
 
 

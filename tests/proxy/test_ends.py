@@ -150,6 +150,10 @@ class OverTests(EndCase):
             self.assertIn(self.status(client), (400, 505))
             self.assertTrue(client.got.endswith(b"\r\n\r\n"), client.got)
             self.assertNotIn(b"Content-Length: 0", client.got)
+        late = world.ask(b"HEAD / HT")
+        world.advance(11)
+        self.assertEqual(self.status(late), 408)
+        self.assertTrue(late.got.endswith(b"\r\n\r\n"), late.got)
 
 
 class RoomTests(EndCase):
