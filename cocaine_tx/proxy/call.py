@@ -141,10 +141,14 @@ class Call:
 
     def took(self, size: int) -> None:
         """So much of an answer has come and goes on to the client."""
-        http = self._exchange.http
+        exchange = self._exchange
+        http = exchange.http
         if self._windowed:
+            heeded = self._ungranted <= exchange.window
             self._ungranted += size
-        elif http.waiting > http.door.terms.buffer:
+            if heeded:
+                return
+        if http.waiting > http.door.terms.buffer:
             self._press()
 
     def _press(self) -> None:
@@ -176,6 +180,8 @@ class Call:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.choke()
+            if self._windowed and channel.receiving:
+                channel.credit(UNLIMITED)  # what it still says is dropped; nothing will be taken that it could wait for
             channel.abandon()
         self._let_go()
 

@@ -35,8 +35,12 @@ def wsgi(application: Application, name: str = "localhost", port: int = 80) -> H
     return HttpHandler(serve, "thread")
 
 
+#: The body is whole and its length known, whatever brought it; applications would look for chunks in it.
+_FRAMING = frozenset(("CONTENT_LENGTH", "TRANSFER_ENCODING"))
+
+
 def environ(request: BlockingHttpRequest, name: str, port: int) -> dict[str, Any]:
-    """The request as PEP 3333 describes it. The body is read as a whole."""
+    """The request as PEP 3333 describes it. The body is read as a whole; headers with ``_`` in a name are left out."""
     body = request.read_all()
     host, _, digits = (request.headers.get("host") or f"{name}:{port}").rpartition(":")
     if not host or not digits.isdigit():
@@ -60,10 +64,12 @@ def environ(request: BlockingHttpRequest, name: str, port: int) -> dict[str, Any
         "wsgi.run_once": False,
     }
     for key, value in request.headers:
+        if "_" in key:
+            continue  # it would pass for the name with hyphens, which fronts vouch for
         variable = key.upper().replace("-", "_")
         if variable == "CONTENT_TYPE":
             made[variable] = value
-        elif variable != "CONTENT_LENGTH":
+        elif variable not in _FRAMING:
             variable = f"HTTP_{variable}"
             made[variable] = f"{made[variable]}, {value}" if variable in made else value
     return made

@@ -161,6 +161,23 @@ class AnswerTests(WorldCase):
         world.advance()
         self.assertTrue(client.got.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"))
 
+    def test_date(self) -> None:
+        """An answer bears the date of its beginning, however long its app took, and so do our own."""
+        now = 784111777.0
+        world = self.world(wall=lambda: now, chunk=60.0)
+        app = world.app()
+        client = world.ask(get())
+        now += 50
+        app.jobs[0].answer(b"x")
+        world.advance()
+        self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:50:27 GMT\r\n", client.take())
+        client.send(get())
+        world.advance()
+        now += 10
+        app.jobs[1].channel.fail(HandlerFailed("x"))
+        world.advance()
+        self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:50:37 GMT\r\n", client.take())
+
     def test_sticky_and_groups(self) -> None:
         """A sticky header always leads to the same member of a group; the group is what the locator says."""
         world = self.world()
@@ -448,6 +465,22 @@ class BodyTests(WorldCase):
             world.advance()
             self.assertEqual(len(app.jobs), 2)
 
+    def test_streaming_claimed(self) -> None:
+        """That a body follows in parts is the proxy's word; no client makes an app wait for parts."""
+        world = self.world(inline=3)
+        app = world.app()
+        app.info = {"http-streaming": True, "credits": True}
+        for target in ("/app/http/", "/"):
+            for length in (2, 9):
+                lines = [f"PUT {target} HTTP/1.1", "Host: a", f"Content-Length: {length}"]
+                lines += ["X-cocaine-http-streaming: 1"]
+                lines += ["X-Cocaine-Service: app", "X-Cocaine-Event: http"] * (target == "/")
+                world.ask("\r\n".join([*lines, "", "x" * length]).encode())
+                headers = app.jobs[-1].request.headers
+                claims = [value for name, value in headers if name.lower() == b"x-cocaine-http-streaming"]
+                self.assertEqual(len(claims), length > 3)
+                self.assertEqual(app.jobs[-1].body, b"x" * length)
+
     def test_early_answer(self) -> None:
         """An app may answer before it has got the whole body; the rest is dropped and the connection lives on."""
         world = self.world(inline=3)
@@ -505,11 +538,38 @@ class BodyTests(WorldCase):
         world = self.world()
         app = world.app()
         app.greet = lambda job: job.answer(b"no")
-        for streams in (True, False):
-            app.info = {"http-streaming": streams, "credits": True}
-            client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: h2c"))
-            self.assertEqual(self.status(client), 200)
-            self.assertEqual(app.jobs[-1].ended, "close")
+        for protocol in ("h2c", "websocket"):
+            for streams in (True, False):
+                app.info = {"http-streaming": streams, "credits": True}
+                client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", f"Upgrade: {protocol}"))
+                self.assertEqual(self.status(client), 200)
+                self.assertEqual(app.jobs[-1].ended, "close")
+
+    def test_upgrade_unmeant(self) -> None:
+        """Clients that offer HTTP/2 with every request get their answer from apps that read the request to its end."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"fine"))
+        app.info = {"http-streaming": True, "credits": True}
+        settings = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+        client = world.ask(get("/app/http/", "1.1", *settings))
+        self.assertIn(b"fine", client.got)
+
+    def test_upgrade_ends(self) -> None:
+        """When the app has ended a tunnel, the client can read its last words though it is still sending itself."""
+        world = self.world()
+        app = world.app(play=None)
+        app.info = {"http-streaming": True, "credits": True}
+        client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: websocket"))
+        (http,) = world.door.connections
+        halves: list[str] = []
+        http.transport.loseWriteConnection = lambda: halves.append("half")
+        app.jobs[0].head(101)
+        app.jobs[0].channel.choke()
+        world.advance()
+        self.assertEqual((halves, client.ended), (["half"], None))
+        client.send(b"unheard")
+        world.advance(3)
+        self.assertIsNotNone(client.ended)
 
 
 class SlowClientTests(WorldCase):
@@ -572,6 +632,20 @@ class SlowClientTests(WorldCase):
         self.assertEqual(self.status(body), 408)
         world.advance(5)
         self.assertEqual(world.door.connections, set())
+
+    def test_trickle(self) -> None:
+        """A body that comes a byte at a time does not outlast the time for a whole request, and never begins a call."""
+        for framing, piece in (("Content-Length: 99", b"x"), ("Transfer-Encoding: chunked", b"1\r\nx\r\n")):
+            world = self.world(request=300.0, body=30.0)
+            app = world.app()
+            client = world.ask(f"POST /app/http/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+            for _ in range(14):
+                self.assertEqual(client.got, b"")
+                client.send(piece)
+                world.advance(21)
+            world.advance(10)
+            self.assertEqual(self.status(client), 408)
+            self.assertEqual((app.jobs, world.door.gathered), ([], 0))
 
     def test_idle(self) -> None:
         """A connection may be idle for the keep-alive time, counted from its last answer."""
