@@ -24,7 +24,7 @@ from ..interfaces import Endpoint
 from ..rpc.client import Dialer, Remote
 from ..rpc.connection import Connection
 from ..wire.idl import parse_protocol
-from .locators import Locators
+from .locators import STOPPING, Locators
 
 #: Seconds an endpoint that could not be reached is tried only after all others.
 EJECTED = 10.0
@@ -36,8 +36,6 @@ BATCH = 32
 CLOSE = 0.005
 #: Seconds for the app to say what it takes.
 INFO_TIME = 5.0
-#: What those who wait are told at the end.
-STOPPING = "the proxy is being stopped"
 
 
 class Passenger(Protocol):
