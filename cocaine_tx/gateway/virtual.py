@@ -19,8 +19,8 @@ from ..rpc.deadlines import Deadlines, grain
 from ..rpc.dispatch import Dispatch
 from ..rpc.relay import Relay
 from ..wire.headers import Headers, timeout_of
-from ..wire.idl import STREAMING, Protocol, parse_protocol
-from ..wire.protocols import APP
+from ..wire.idl import Protocol, parse_protocol
+from ..wire.protocols import APP, is_app
 from ..wire.session import Channel
 from .choice import Rules, choose
 from .errand import Errand
@@ -57,10 +57,9 @@ def _read(info: ServiceInfo) -> Protocol | None:
         protocol = parse_protocol(APP.name, info.version, info.graph)
     except RemoteProtocolError:
         return None
-    enqueue = protocol.named("enqueue")
-    if enqueue is None or protocol.named("info") is None or protocol.named("control") is None:
+    if protocol.named("info") is None or protocol.named("control") is None:
         return None
-    return protocol if enqueue.downstream is STREAMING and enqueue.upstream is STREAMING else None
+    return protocol if is_app(protocol) else None
 
 
 class VirtualApp:
