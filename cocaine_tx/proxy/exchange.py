@@ -199,7 +199,7 @@ class Exchange:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, packed)
+        self._call = call = Call(self, pool, where.event, packed, self._upload)
         return call
 
     def _wait(self, now: float) -> None:

@@ -1,0 +1,48 @@
+"""
+What an app and its node can do beyond the original: asked once, on every new connection to it.
+
+Source: reference ``protocol-v12.md`` section 13 for ``info``; ``docs/protocol.rst``, "Between our own peers".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from twisted.internet.defer import TimeoutError as TooLate
+
+from ..errors import AppStopped, CocaineError, ConnectionGone, NotRunning, Unreachable
+from ..rpc.client import Remote
+
+#: Seconds for the app to say what it takes.
+INFO_TIME = 5.0
+
+
+class Abilities(NamedTuple):
+    """
+    :ivar streams: the app takes bodies in parts and can switch protocols.
+    :ivar windows: its node knows windows.
+    """
+
+    streams: bool = False
+    windows: bool = False
+
+
+async def abilities(remote: Remote) -> Abilities:
+    """
+    Ask; an original knows neither word.
+
+    :raises Unreachable: nobody is there who could take a request: the peer says nothing, or that the app does not run.
+    """
+    if remote.protocol.named("info") is None:
+        return Abilities()
+    try:
+        (info, *_) = await remote.call("info", timeout=INFO_TIME)
+    except TooLate:
+        raise Unreachable("it takes connections, and says nothing") from None
+    except (AppStopped, ConnectionGone, NotRunning) as problem:
+        raise Unreachable(problem.reason) from problem
+    except (CocaineError, ValueError):
+        return Abilities()
+    if not isinstance(info, dict):
+        return Abilities()
+    return Abilities(info.get(b"http-streaming") is True, info.get(b"credits") is True)
