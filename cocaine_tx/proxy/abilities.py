@@ -12,6 +12,7 @@ from twisted.internet.defer import TimeoutError as TooLate
 
 from ..errors import AppStopped, CocaineError, ConnectionGone, NotRunning, Unreachable
 from ..rpc.client import Remote
+from ..wire.headers import KNOWS_ONCE
 
 #: Seconds for the app to say what it takes.
 INFO_TIME = 5.0
@@ -21,10 +22,12 @@ class Abilities(NamedTuple):
     """
     :ivar streams: the app takes bodies in parts and can switch protocols.
     :ivar windows: its node knows windows.
+    :ivar once: it is a gateway, which can be told that a request may be carried out only once.
     """
 
     streams: bool = False
     windows: bool = False
+    once: bool = False
 
 
 async def abilities(remote: Remote) -> Abilities:
@@ -45,4 +48,4 @@ async def abilities(remote: Remote) -> Abilities:
         return Abilities()
     if not isinstance(info, dict):
         return Abilities()
-    return Abilities(info.get(b"http-streaming") is True, info.get(b"credits") is True)
+    return Abilities(*(info.get(key) is True for key in (b"http-streaming", b"credits", KNOWS_ONCE)))

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AppStopped, CocaineError, Unreachable
-from ..wire.headers import Headers
+from ..wire.headers import ONCE_HEADER, Headers
 from ..wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from ..wire.session import Channel, error_of
-from .retry import repeatable
+from .retry import IDEMPOTENT, repeatable
 from .upstream import Pool, Upstream
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Call:
         self._upstream = upstream
         self._windowed = upstream.windows
         headers = self._exchange.headers(upstream.windows)
+        if upstream.once and self._exchange.head.method not in IDEMPOTENT:
+            headers += (ONCE_HEADER,)
         try:
             channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=headers)
         except CocaineError as problem:

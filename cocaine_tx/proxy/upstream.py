@@ -60,10 +60,13 @@ class Upstream:
     :ivar aside: it is offered to nobody any more.
     :ivar streams: the app takes bodies in parts.
     :ivar windows: each stream can be limited by itself.
+    :ivar once: whoever is there can be told that a request may be carried out only once.
     :ivar pulse: whether the node still lives.
     """
 
-    __slots__ = ("address", "aside", "connection", "expires", "pulse", "remote", "session", "streams", "windows")
+    __slots__ = (
+        "address", "aside", "connection", "expires", "once", "pulse", "remote", "session", "streams", "windows",
+    )  # fmt: skip
 
     def __init__(self, remote: Remote, address: Endpoint, expires: float, can: Abilities) -> None:
         self.remote = remote
@@ -74,6 +77,7 @@ class Upstream:
         self.expires = expires
         self.streams = can.streams
         self.windows = can.windows
+        self.once = can.once
         self.pulse = Pulse(remote)
         self.aside = False
 

@@ -279,6 +279,16 @@ class CareTests(UpstreamCase):
         self.assertTrue(client.got.startswith(b"HTTP/1.1 503 No Such Application\r\n"), client.got)
         self.assertEqual(accepted, [])
 
+    def test_once(self) -> None:
+        """A gateway that knows the word is told of requests that may be carried out only once; nobody else is."""
+        for knows in (True, False):
+            world = self.world()
+            app = world.app(play=ok)
+            app.info = {"once": knows}
+            world.ask(get())
+            world.ask(POST)
+            self.assertEqual([b"x-cocaine-once" in job.headers for job in app.jobs], [False, knows])
+
     def test_refused_by_all(self) -> None:
         """What no worker has seen is tried anew, whatever the method, until the tries are used up."""
         world = self.world()
