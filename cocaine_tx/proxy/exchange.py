@@ -112,12 +112,12 @@ class Exchange:
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
         self._identify(where.app, noted)
-        self._route = where
+        self._pool = pool = door.upstreams.pool(where.app, noted.sticky)
+        self._route = where if noted.sticky is None else where._replace(app=pool.name)
         self._total, self._pace = known.total, known.pace
         self._until = self._started + known.total
-        self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
-            self._upload = Upload(self, self._pool, head, door.terms.inline)
+            self._upload = Upload(self, pool, head, door.terms.inline)
             self._upload.begin()
         return None
 

@@ -203,6 +203,22 @@ class MovedAppTests(UpstreamCase):
         self.assertEqual(self.status(client), 503)
 
 
+class StickyTests(UpstreamCase):
+    def test_named(self) -> None:
+        """An answer, and the log, name the app that a sticky value has found behind a group's name."""
+        world = self.world()
+        world.app("v1", play=ok)
+        world.routers[0].chunk({"group": [[2**31, "v1"]]})  # type: ignore[arg-type]
+        world.advance()
+        client = world.ask(get("/group/http/", "1.1", "X-Cocaine-Sticky: me"))
+        self.assertIn(b"\r\nX-Cocaine-Application: v1\r\n", client.got)
+        self.assertEqual([entry.app for entry in world.entries], ["v1"])
+        world.routers[0].chunk({})  # type: ignore[arg-type]
+        world.advance()
+        client = world.ask(get("/group/http/", "1.1", "X-Cocaine-Sticky: me"))
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 503 No Such Application\r\n"))
+
+
 class CareTests(UpstreamCase):
     def test_leaving(self) -> None:
         """A client that leaves in the middle of an upload takes nobody with it, also on a connection that has aged."""
