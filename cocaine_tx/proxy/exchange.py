@@ -10,7 +10,7 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
@@ -176,6 +176,8 @@ class Exchange:
         assert self._route is not None
         call = self._called(self._route.headers + self._added, body)
         self._wait(now)
+        if body:
+            self._total = min(self._total, ceil(self._until - now))
         call.send()
 
     def send_alone(self, extra: Fields, tunnel: bool) -> None:
@@ -208,8 +210,10 @@ class Exchange:
         self.http.watch.expect(self.due, now)
 
     def has_time(self) -> bool:
-        """Another try may still succeed."""
-        return bool(self.http.door.clock.seconds() < self.due)
+        """Another try may still succeed; it is given what is left of the time, in whole seconds."""
+        now = self.http.door.clock.seconds()
+        self._total = min(self._total, ceil(self._until - now))
+        return bool(now < self.due)
 
     def opened(self, channel: Channel) -> None:
         """The head has been sent; the rest can follow, as much as the window allows if there is one."""

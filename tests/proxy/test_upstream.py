@@ -295,6 +295,21 @@ class CareTests(UpstreamCase):
         self.assertTrue(client.got.startswith(b"HTTP/1.1 503 No Such Application\r\n"), client.got)
         self.assertEqual(accepted, [])
 
+    def test_time_left(self) -> None:
+        """The time that travels with a request is what is left of it, after a slow body and after another try."""
+        world = self.world(request=100.0)
+        app = world.app()
+        head, _, body = POST.rpartition(b"\r\n\r\n")
+        client = world.ask(head + b"\r\n\r\n" + body[:1])
+        world.advance(20)
+        client.send(body[1:])
+        world.advance()
+        world.advance(15)
+        app.jobs[0].channel.fail(NotRunning())
+        world.advance()
+        given = [int.from_bytes(job.headers[b"request_timeout"], "little") for job in app.jobs]
+        self.assertEqual(given, [80_000, 65_000])
+
     def test_once(self) -> None:
         """A gateway that knows the word is told of requests that may be carried out only once; nobody else is."""
         for knows in (True, False):
