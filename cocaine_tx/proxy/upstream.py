@@ -156,10 +156,17 @@ class Pool:
                     break
         return best
 
+    def _elsewhere(self, tried: tuple[Upstream, ...]) -> Upstream | None:
+        """The least loaded that leads elsewhere: where one was lost, the others to the same node may be as dead."""
+        places = {upstream.address for upstream in tried}
+        others = [one for one in self.open if one.address not in places and not one.connection.over]
+        return min(others, key=lambda one: len(one.session), default=None)
+
     def seat(self, passenger: Passenger, excluded: tuple[Upstream, ...] = ()) -> None:
-        """Offer a connection now or later; those in ``excluded`` only if there is no other."""
+        """Offer a connection now or later: to another place than those in ``excluded``, or another one, if there is."""
         self.used = self._dialer.reactor.seconds()
-        upstream = self.pick(excluded) or (self.pick() if excluded else None)
+        upstream = self._elsewhere(excluded) if excluded else None
+        upstream = upstream or self.pick(excluded) or (self.pick() if excluded else None)
         if upstream is not None:
             passenger.offered(upstream)
         elif len(self._waiting) >= self._most_waiting:

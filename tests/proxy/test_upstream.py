@@ -97,6 +97,34 @@ class HangingNodeTests(UpstreamCase):
         self.run_for(world, 10)
         self.assertEqual([self.status(client) for client in asked], [200] * 4)
 
+    def test_dies(self) -> None:
+        """What was with a node that dies goes to another one at once, not to that node's other connections first."""
+        world = self.world()
+        world.upstreams.size = 8
+        first = world.app(play=ok)
+        for _ in range(8):
+            world.ask(get())
+            self.run_for(world, 1)
+        second = world.app(play=ok, host=OTHER)
+        pool = world.upstreams.pools["app"]
+        for _ in range(2):
+            pool.set_aside(pool.open[0])
+            world.ask(get())
+            self.run_for(world, 2)
+        self.assertEqual((len(first.factory.connections), len(second.factory.connections)), (6, 2))
+        first.play = second.play = None
+        asked = [world.ask(get()) for _ in range(30)]
+        second.play = ok
+        # The reactor tells of the losses one by one, in the order in which it looks.
+        for connection in list(first.factory.connections):
+            connection.abort()
+        world.advance()
+        for job in second.jobs:
+            if job.channel.open:
+                job.answer(b"late")
+        world.advance()
+        self.assertEqual([self.status(client) for client in asked], [200] * 30)
+
     def test_freezes_with_a_post(self) -> None:
         """What may not be repeated is an error as soon as the node is given up, and is never sent twice."""
         world = self.world()
