@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
+from math import inf
 from random import random
 from typing import Any, Protocol
 
@@ -305,9 +306,9 @@ class Pool:
             if len(self.open) > self.size:
                 self.set_aside(upstream)
                 continue
-            upstream.expires = now + AGAIN  # unless the replacement has come
+            upstream.expires = inf  # until the replacement has come, or this attempt has failed
             self._connecting += 1
-            self._run(self._connect(partial(self._replace, upstream), self._failed))
+            self._run(self._connect(partial(self._replace, upstream), partial(self._unreplaced, upstream)))
         for upstream in list(self.aside):
             self.finished(upstream)
         self._ejected = {place: until for place, until in self._ejected.items() if until > now}
@@ -321,6 +322,10 @@ class Pool:
             self.set_aside(upstream)
         elif missed == DEAD:
             upstream.connection.sever(ConnectionGone("the node does not answer"))
+
+    def _unreplaced(self, old: Upstream, error: CocaineError) -> None:
+        old.expires = self._dialer.reactor.seconds() + AGAIN
+        self._failed(error)
 
     def _replace(self, old: Upstream, made: Upstream) -> None:
         self._made(made)

@@ -296,6 +296,20 @@ class CareTests(UpstreamCase):
             world.advance(1)
         self.assertLessEqual(len(app.factory.connections), 3)
 
+    def test_slow_replacement(self) -> None:
+        """While the locator takes its time, one replacement is waited for, and not one more every second."""
+        world = self.world()
+        world.upstreams.lifespan = 0.5
+        world.upstreams.locators.patience = 60.0
+        app = world.app(play=ok)
+        for _ in range(2):
+            world.ask(get())
+            world.advance()
+        world.mute = True
+        self.run_for(world, 30)
+        self.assertEqual(world.unanswered, 2)
+        self.assertEqual(len(app.factory.connections), 2)
+
     def test_weights_after_trouble(self) -> None:
         """A group that changes while the locator is away is followed soon after it is back."""
         world = self.world()

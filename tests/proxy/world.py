@@ -153,6 +153,7 @@ class World:
         self.resolved: list[str] = []
         self.routers: list[Channel] = []
         self.mute = False  # the locator says nothing
+        self.unanswered = 0
         dispatch = Dispatch(
             LOCATOR, {"resolve": self._resolve, "cluster": self._cluster}, {"routing": self._routing}
         )
@@ -180,6 +181,7 @@ class World:
 
     def _resolve(self, headers: Headers, name: bytes, seed: bytes = b"") -> Any:
         if self.mute:
+            self.unanswered += 1
             return Deferred()
         self.resolved.append(name.decode())
         app = self.apps.get(name.decode())
