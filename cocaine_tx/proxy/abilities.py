@@ -14,8 +14,8 @@ from ..errors import AppStopped, CocaineError, ConnectionGone, NotRunning, Unrea
 from ..rpc.client import Remote
 from ..wire.headers import KNOWS_ONCE
 
-#: Seconds for the app to say what it takes.
-INFO_TIME = 5.0
+#: Seconds for the app to say what it takes, and for one that does not to say that it lives.
+INFO_TIME, PING_TIME = 5.0, 1.0
 
 
 class Abilities(NamedTuple):
@@ -41,6 +41,9 @@ async def abilities(remote: Remote) -> Abilities:
     try:
         (info, *_) = await remote.call("info", timeout=INFO_TIME)
     except TooLate:
+        # A gateway of another make may know events alone; one that hangs says nothing at all.
+        if await _lives(remote):
+            return Abilities()
         raise Unreachable("it takes connections, and says nothing") from None
     except (AppStopped, ConnectionGone, NotRunning) as problem:
         raise Unreachable(problem.reason) from problem
@@ -49,3 +52,13 @@ async def abilities(remote: Remote) -> Abilities:
     if not isinstance(info, dict):
         return Abilities()
     return Abilities(*(info.get(key) is True for key in (b"http-streaming", b"credits", KNOWS_ONCE)))
+
+
+async def _lives(remote: Remote) -> bool:
+    if remote.protocol.named("ping") is None:
+        return False
+    try:
+        await remote.ping(PING_TIME)
+    except (CocaineError, TooLate):
+        return False
+    return True

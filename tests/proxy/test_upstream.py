@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import AppStopped, NotRunning
@@ -60,7 +61,7 @@ class HangingNodeTests(UpstreamCase):
         """A node that takes a connection and says nothing is given no request: nobody waits for it in vain."""
         world = self.world()
         silent = world.app()
-        silent.say_info = Deferred
+        silent.factory.buildProtocol = lambda address: Protocol()
         client = world.ask(get())
         self.run_for(world, 1)
         spoken = world.app(play=ok, host=OTHER)
@@ -73,10 +74,19 @@ class HangingNodeTests(UpstreamCase):
         for raw in (get(), POST, PUT):
             world = self.world(inline=4)
             app = world.app()
-            app.say_info = Deferred
+            app.factory.buildProtocol = lambda address: Protocol()
             client = world.ask(raw)
             self.run_for(world, 20)
             self.assertEqual((self.status(client), app.jobs), (503, []))
+
+    def test_knows_only_events(self) -> None:
+        """An app that answers everything but ``info`` is served, as plainly as an original."""
+        world = self.world()
+        app = world.app(play=ok)
+        app.say_info = Deferred
+        client = world.ask(get())
+        self.run_for(world, 7)
+        self.assertEqual((self.status(client), len(app.jobs)), (200, 1))
 
     def test_freezes(self) -> None:
         """A node that hangs under way gets no further request within some seconds, whatever it had before."""
