@@ -196,13 +196,15 @@ class HttpConnection(Protocol):
 
     def connectionLost(self, reason: Reason = connectionDone) -> None:
         self._closing = self._gone = True
-        self.watch.leave()
+        self.watch.forget()
         if self._doubt is not None:
             self._doubt.settle()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.deserted()
         self.door.left(self)
+        # What they hold of us would keep all this, with a read's worth of bytes, until the collector comes.
+        self._outlet = self._doubt = None
 
     def read(self, head: RequestHead) -> Known:
         """What a request's head means to us; the parser gives the same one again when a client repeats itself."""

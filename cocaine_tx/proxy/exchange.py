@@ -10,7 +10,7 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
@@ -113,11 +113,11 @@ class Exchange:
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
         self._identify(where.app, noted)
-        self._route = where
+        self._pool = pool = door.upstreams.pool(where.app, noted.sticky)
+        self._route = where if noted.sticky is None else where._replace(app=pool.name)
         self._total, self._pace = known.total, known.pace
-        self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
-            self._upload = Upload(self, self._pool, head, door.terms.inline)
+            self._upload = Upload(self, pool, head, door.terms.inline)
             self._upload.begin()
         return None
 
@@ -181,6 +181,8 @@ class Exchange:
         assert self._route is not None
         call = self._called(self._route.headers + self._added, body)
         self._wait(now)
+        if body:
+            self._total = min(self._total, ceil(self._until - now))
         call.send()
 
     def send_alone(self, extra: Fields, tunnel: bool) -> None:
@@ -204,7 +206,7 @@ class Exchange:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, packed)
+        self._call = call = Call(self, pool, where.event, packed, self._upload)
         return call
 
     def _wait(self, now: float) -> None:
@@ -213,8 +215,10 @@ class Exchange:
         self.http.watch.expect(self.due, now)
 
     def has_time(self) -> bool:
-        """Another try may still succeed."""
-        return bool(self.http.door.clock.seconds() < self.due)
+        """Another try may still succeed; it is given what is left of the time, in whole seconds."""
+        now = self.http.door.clock.seconds()
+        self._total = min(self._total, ceil(self._until - now))
+        return bool(now < self.due)
 
     def opened(self, channel: Channel) -> None:
         """The head has been sent; the rest can follow, as much as the window allows if there is one."""
