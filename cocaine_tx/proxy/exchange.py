@@ -236,7 +236,10 @@ class Exchange:
         answer, http = self.answer, self.http
         self.due = min(self._until, http.door.clock.seconds() + self._pace)
         if not answer.begun:
-            return self._head(args[0])
+            self._head(args[0])
+            if self._call is not None:  # a head fills the window as a body does
+                self._call.took(len(args[0]))
+            return None
         out = answer.chunk(args[0])
         if out:
             http.say(out)

@@ -612,6 +612,22 @@ class WindowTests(WorldCase):
         self.assertEqual(client.got.count(b"x" * 10_000), 400)
         self.assertEqual(world.upstreams.pools["app"].aside, set())
 
+    def test_large_head(self) -> None:
+        """Heads count against the window too, and what they took of it is granted again."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.ask(get())
+        (job,) = app.jobs
+        job.head(103, ("Link", "x" * 4_000))
+        world.advance()
+        job.head(200, ("X-Large", "x" * 8_000))
+        world.advance()
+        self.assertGreater(job.credits, 12_000)
+        job.channel.choke()
+        world.advance()
+        self.assertTrue(client.got.endswith(b"0\r\n\r\n"))
+
     def fill(self, world: World, job: Job, size: int) -> None:
         """The app sends as much as it may, up to so many bytes."""
         window = int.from_bytes(job.headers[b"x-cocaine-window"], "little")
