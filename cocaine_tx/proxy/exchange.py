@@ -247,6 +247,8 @@ class Exchange:
             self._finish()
         elif self._call is not None:
             self._call.took(len(args[0]))
+            if not out and not http.waiting:
+                self._call.relieve()  # no write of ours will
         return None
 
     def _head(self, packed: bytes) -> None:
