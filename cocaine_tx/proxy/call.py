@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AppStopped, CocaineError, Unreachable
+from ..errors import AppStopped, CocaineError, ConnectionGone, Unreachable
 from ..wire.headers import Headers
 from ..wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from ..wire.session import Channel, error_of
@@ -175,7 +175,8 @@ class Call:
         """The answer is complete; what the app does afterwards is its own business."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.choke()
+            if channel.sending:  # a close would tell the app that it has all of the request
+                channel.fail(ConnectionGone("the answer has ended, and the rest of its request is dropped"))
             channel.abandon()
         self._let_go()
 

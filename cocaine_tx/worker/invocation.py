@@ -104,8 +104,11 @@ class Invocation:
                 self._break(HttpFormatError("the event ended before its request came"))
         elif message is CREDIT:
             self._written.credited(args[0])
-        else:
+        elif channel.sending:
             self.cancel(error_of(args))
+        else:
+            # The client has its answer. What the handler does besides reading on is its own business.
+            self.request.end(error_of(args))
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         self.cancel(reason)

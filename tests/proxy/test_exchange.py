@@ -456,6 +456,8 @@ class BodyTests(WorldCase):
         app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
         self.assertIn(b"enough", client.take())
+        # A close would say that this was the whole body.
+        self.assertIn("the rest of its request", app.jobs[0].ended)
         client.send(b"5678" + get())
         world.advance()
         self.assertEqual(self.status(client), 200)
@@ -482,7 +484,7 @@ class BodyTests(WorldCase):
         self.assertTrue(app.jobs == [] or app.jobs[0].ended not in ("", "close"))
 
     def test_upgrade(self) -> None:
-        """A switched connection carries bytes both ways until both sides have ended."""
+        """A switched connection carries bytes both ways until the app has ended its answer."""
         world = self.world()
         app = world.app(play=None)
         app.info = {"http-streaming": True, "credits": True}

@@ -341,6 +341,28 @@ class CancelTests(StageCase):
             self.assertEqual((self.seen.pop(), event.error.pair), (kind, QueueFull("").pair))
         self.assertEqual(len(stage.shift.intake), 0)
 
+    def test_error_after_the_answer(self):
+        """A handler that has ended its answer is not cancelled; only what it still reads breaks off."""
+        gate = Deferred()
+
+        @self.worker.on("answered")
+        async def answered(request, response):
+            response.close()
+            await gate
+            self.seen.append("waited")
+            await request.body()
+
+        stage = self.stage()
+        event = stage.open("answered", b"part")
+        stage.settle()
+        event.channel.fail(ConnectionGone())
+        stage.settle()
+        self.assertEqual((self.seen, event.error, len(stage.shift.intake)), ([], None, 1))
+        gate.callback(None)
+        stage.settle()
+        self.assertEqual((self.seen, event.error, len(stage.shift.intake)), (["waited"], None, 0))
+        self.assertEqual(len(self.failures(ConnectionGone)), 1)
+
     def test_never_begun(self):
         """A request that was broken off before its handler began does not begin."""
         stage = self.stage()
