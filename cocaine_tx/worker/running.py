@@ -169,8 +169,8 @@ def adopt(result: object, finishing: Finishing) -> None:
     if not isinstance(result, Deferred):
         finishing.finished()
         return
-    if not result.called:
-        finishing.task = result
+    # Also one that has fired: a callback may have made it wait for another.
+    finishing.task = result
     result.addCallbacks(lambda _: finishing.finished(), lambda failure: finishing.finished(failure.value))
 
 

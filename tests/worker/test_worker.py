@@ -2,7 +2,7 @@ from inspect import isfunction
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -340,6 +340,21 @@ class CancelTests(StageCase):
             stage.settle()
             self.assertEqual((self.seen.pop(), event.error.pair), (kind, QueueFull("").pair))
         self.assertEqual(len(stage.shift.intake), 0)
+
+    def test_chained_deferred(self):
+        """A handler whose Deferred has fired, but waits for another, is cancelled like any."""
+        inner = Deferred(self.seen.append)
+
+        @self.worker.on("chained", run="deferred")
+        def chained(request, response):
+            return succeed(None).addCallback(lambda _: inner)
+
+        stage = self.stage()
+        event = stage.open("chained")
+        stage.settle()
+        event.channel.fail(QueueFull("enough"))
+        stage.settle()
+        self.assertEqual((self.seen, event.error.pair), ([inner], QueueFull("").pair))
 
     def test_error_after_the_answer(self):
         """A handler that has ended its answer is not cancelled; only what it still reads breaks off."""
