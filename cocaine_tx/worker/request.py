@@ -82,6 +82,11 @@ class Request:
         """Seconds until the deadline, never below zero; None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - self._clock.seconds())
 
+    @property
+    def ended(self) -> bool:
+        """The client has said its last, or the request was broken off; chunks of it may still wait to be read."""
+        return self._ended
+
     def read(self) -> Awaitable[bytes | None]:
         """
         The next chunk; None after the client's last, again and again.

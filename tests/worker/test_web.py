@@ -1,6 +1,6 @@
 from cocaine_tx.errors import HttpFormatError, LocalProtocolError
 from cocaine_tx.wire.http import pack_request, unpack_head
-from cocaine_tx.worker import http
+from cocaine_tx.worker import Worker, http
 from cocaine_tx.worker.wsgi import wsgi
 
 from .test_worker import StageCase
@@ -103,6 +103,61 @@ class HttpTests(StageCase):
             self.assertTrue(event.closed)
             stage.invoke("whole", head, b"2", b"3")
         self.assertEqual((pieces, whole), ([b"2", b"3", b"1", b"2", b"3"], [b"23", b"123"]))
+
+    def test_upgrade_declined(self):
+        """A request that offers an upgrade has no body: nobody waits for the client before the answer has begun."""
+        for more, offers in (
+            ([("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings")], True),
+            ([("Upgrade", "h2c"), ("Connection", "upgrade"), ("X-Cocaine-HTTP-Streaming", "1")], False),
+            ([("Upgrade", "h2c")], False),
+        ):
+            worker = self.worker = Worker()
+
+            @worker.on("whole")
+            @http
+            async def whole(request, response):
+                response.write(await request.read_all())
+
+            @worker.on("pieces")
+            @http
+            async def pieces(request, response):
+                async for piece in request:
+                    response.write(piece)
+
+            worker.on("wsgi", wsgi(lambda environ, start: [start("200 OK", []) and environ["wsgi.input"].read()]))
+            stage = self.stage()
+            for name in ("whole", "pieces", "wsgi"):
+                event = stage.open(name, pack_request("GET", "/", "1.1", more))
+                if offers:
+                    stage.wait(lambda event=event: event.closed)
+                    self.assertEqual((b"".join(event.chunks[1:]), event.error), (b"", None))
+                else:
+                    stage.settle()
+                    self.assertFalse(event.closed)
+                    event.channel.chunk(b"body")
+                    event.channel.choke()
+                    stage.wait(lambda event=event: event.closed)
+                    self.assertEqual(event.chunks[1:], [b"body"])
+
+    def test_upgrade(self):
+        """What a client sends behind a switch of protocols is read once the handler has switched."""
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            self.assertIsNone(await request.read())
+            response.write_head(101, {"Upgrade": "echo"})
+            async for piece in request:
+                await response.write(piece)
+
+        stage = self.stage()
+        offer = [("Connection", "upgrade"), ("Upgrade", "echo")]
+        event = stage.open("http", pack_request("GET", "/", "1.1", offer), b"early")
+        stage.settle()
+        event.channel.chunk(b"more")
+        event.channel.choke()
+        stage.settle()
+        self.assertEqual(self.answer(event), ((101, [(b"Upgrade", b"echo")]), [b"early", b"more"], None))
 
     def test_late_first_chunk(self):
         """The handler begins when the request is there, not when the event is."""
