@@ -1,4 +1,4 @@
-from cocaine_tx.errors import HttpFormatError, LocalProtocolError
+from cocaine_tx.errors import ConnectionGone, HttpFormatError, LocalProtocolError
 from cocaine_tx.wire.http import pack_request, unpack_head
 from cocaine_tx.worker import Worker, http
 from cocaine_tx.worker.wsgi import wsgi
@@ -226,3 +226,72 @@ class HttpTests(StageCase):
         head, body, error = self.answer(event)
         self.assertEqual((head, error, closed), ((200, [(b"Content-Type", b"text/plain")]), None, [True]))
         self.assertEqual(body, [b"body", b"POST|/a b|c|1, 2|h|4"])
+
+    def test_wsgi_streamed(self):
+        """A body in parts is read by a WSGI application as it arrives, whatever its size, and lines of it are found."""
+
+        def application(environ, start_response):
+            write = start_response("200 OK", [])
+            length, source = environ.get("CONTENT_LENGTH"), environ["wsgi.input"]
+            self.assertTrue(environ["wsgi.input_terminated"])
+            write(b"%a %a" % (length, source.readline()))
+            return iter(lambda: source.read(100_000), b"")
+
+        self.worker.on("http", wsgi(application))
+        for more, length in (([], None), ([("Content-Length", "99000000")], "99000000")):
+            stage = self.stage()
+            head = pack_request("POST", "/", "1.1", [*more, ("X-Cocaine-HTTP-Streaming", "1")])
+            event = stage.open("http", head, b"li", b"ne\nrest")
+            stage.wait(lambda event=event: len(event.chunks) == 2)
+            self.assertEqual(event.chunks[1], b"%a %a" % (length, b"line\n"))
+            size = 4
+            for _ in range(70):
+                event.channel.chunk(bytes(1_000_000))
+                size += 1_000_000
+                stage.wait(lambda event=event, size=size: sum(map(len, event.chunks[2:])) > size - 200_000)
+            event.channel.choke()
+            stage.wait(lambda event=event: event.closed)
+            self.assertEqual((sum(map(len, event.chunks[2:])), event.error), (size, None))
+
+    def test_wsgi_client_gone(self):
+        """An application that reads, or writes, for a client that has gone is broken off, and its iterable closed."""
+        seen = []
+
+        class Pieces:
+            def __init__(self, source):
+                self.source = source
+
+            def __iter__(self):
+                return self
+
+            def __next__(self):
+                return self.source.read(10)
+
+            def close(self):
+                seen.append("closed")
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return Pieces(environ["wsgi.input"])
+
+        self.worker.on("http", wsgi(application))
+        stage = self.stage()
+        event = stage.open("http", pack_request("POST", "/", "1.1", [("X-Cocaine-HTTP-Streaming", "1")]), b"0123456789")
+        stage.wait(lambda: len(event.chunks) == 2)
+        event.channel.fail(ConnectionGone())
+        stage.wait(lambda: event.closed)
+        self.assertEqual((seen, event.error.pair), (["closed"], ConnectionGone().pair))
+
+    def test_wsgi_names(self):
+        """A header whose name has an underscore cannot pass for another that a front has set."""
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [environ["HTTP_X_REAL_IP"].encode()]
+
+        self.worker.on("http", wsgi(application))
+        stage = self.stage()
+        headers = [("X_Real_IP", "bad"), ("X-Real-IP", "good"), ("x-real_ip", "bad")]
+        event = stage.invoke("http", pack_request("GET", "/", "1.1", headers))
+        stage.wait(lambda: event.closed)
+        self.assertEqual(event.chunks[1:], [b"good"])
