@@ -21,7 +21,7 @@ from ..wire.http import pack_head, unpack_request
 from .blocking import BlockingRequest, BlockingResponse
 from .request import BODY_LIMIT, Request
 from .response import Response
-from .running import Handler, Kind
+from .running import Handler, Kind, Span
 
 #: A map or pairs; values may be numbers.
 HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -33,10 +33,12 @@ class HttpHandler:
     A handler that speaks HTTP; `Worker.on` knows what to do with it.
 
     :ivar run: how it must be run, or None for how it looks.
+    :ivar span: begins and ends with the worker, if anything does.
     """
 
     handler: Handler
     run: Kind | None = None
+    span: Span | None = None
 
 
 def http(handler: Handler) -> HttpHandler:
