@@ -117,6 +117,7 @@ class HttpRequest:
         self.uri = uri.decode("latin-1")
         self.version = version.decode("latin-1")
         self.raw = raw
+        raw.joins = True
         self._headers: HttpHeaders | None = None
         self._offers: bool | None = None
         self._response = response

@@ -1,3 +1,5 @@
+from twisted.internet.defer import Deferred
+
 from cocaine_tx.errors import ConnectionGone, HttpFormatError, LocalProtocolError
 from cocaine_tx.wire.http import pack_request, unpack_head
 from cocaine_tx.worker import Worker, http
@@ -103,6 +105,34 @@ class HttpTests(StageCase):
             self.assertTrue(event.closed)
             stage.invoke("whole", head, b"2", b"3")
         self.assertEqual((pieces, whole), ([b"2", b"3", b"1", b"2", b"3"], [b"23", b"123"]))
+
+    def test_tiny_pieces(self):
+        """A client that sends byte by byte does not stop the worker from reading before the buffer is really full."""
+        gate = Deferred()
+        bodies = []
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            await gate
+            bodies.append(await request.read_all())
+
+        stage = self.stage(buffer=10_000)
+        body = bytes(number % 256 for number in range(9_000))
+        event = stage.open("http", pack_request("POST", "/", "1.1", []))
+        stage.settle()
+        for number in range(len(body)):
+            event.channel.chunk(body[number : number + 1])
+        stage.settle()
+        self.assertEqual(stage.transport.producerState, "producing")
+        event.channel.chunk(bytes(1_000))
+        stage.settle()
+        self.assertEqual(stage.transport.producerState, "paused")
+        gate.callback(None)
+        stage.settle()
+        event.channel.choke()
+        stage.settle()
+        self.assertEqual(bodies, [body + bytes(1_000)])
 
     def test_upgrade_declined(self):
         """A request that offers an upgrade has no body: nobody waits for the client before the answer has begun."""
