@@ -142,9 +142,11 @@ class Call:
     def took(self, size: int) -> None:
         """So much of an answer has come and goes on to the client."""
         http = self._exchange.http
-        if self._windowed:
+        if self._windowed and self._ungranted < self._exchange.window:
             self._ungranted += size
-        elif http.waiting > http.door.terms.buffer:
+            return
+        self._windowed = False  # or it never was: one that keeps to its window does not go on without being granted
+        if http.waiting > http.door.terms.buffer:
             self._press()
 
     def _press(self) -> None:

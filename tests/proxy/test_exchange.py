@@ -614,6 +614,28 @@ class WindowTests(WorldCase):
         self.assertEqual(client.got.count(b"x" * 10_000), 400)
         self.assertEqual(world.upstreams.pools["app"].aside, set())
 
+    def test_unheeded(self) -> None:
+        """An app that sends more than it was granted is held like one that knows no windows."""
+        world = self.world(buffer=100_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.client()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        client.send(get())
+        world.advance()
+        (job,) = app.jobs
+        (http,) = world.door.connections
+        job.head()
+        for _ in range(40):
+            job.channel.chunk(b"x" * 200_000)
+            world.advance()
+        self.assertLess(http.waiting, 1_000_000)
+        job.channel.choke()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        for _ in range(200):
+            world.advance()
+        self.assertEqual(client.got.count(b"x" * 200_000), 40)
+
     def test_large_head(self) -> None:
         """Heads count against the window too, and what they took of it is granted again."""
         world = self.world(buffer=10_000)
