@@ -8,8 +8,8 @@ ASGI 3 applications as handlers: each request is an asyncio task.
     worker.on("http", asgi(application))
 
 The application's lifespan is that of its worker (`cocaine_tx.worker.lifespan`). Make one handler of an application; it
-can be given to several events. The ``websocket`` scope is not spoken: such a request is told as the HTTP request that it
-begins as.
+can be given to several events. The ``websocket`` scope is not spoken: such a request is told as the HTTP request that
+it begins as.
 
 Source: the ASGI specification, HTTP connection scope, version 2.3.
 """
