@@ -139,7 +139,8 @@ class Proxy:
         drained = self.door.drain()
         drained.addTimeout(self.config.wire.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         await drained
-        self.door.close()
+        # A reset takes a turn; by a process that has ended before, the kernel says a regular end.
+        await self.door.close().addTimeout(1.0, self.reactor, onTimeoutCancel=lambda *_: None)
         if self._unicorn is not None:
             self._unicorn.stop()
         if self._reporter is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AppStopped, CocaineError, Unreachable
+from ..errors import AppStopped, CocaineError, ConnectionGone, Unreachable
 from ..wire.headers import ONCE_HEADER, Headers
 from ..wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from ..wire.session import Channel, error_of
@@ -193,7 +193,8 @@ class Call:
         """The answer is complete; what the app does afterwards is its own business."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.choke()
+            if channel.sending:  # a close would tell the app that it has all of the request
+                channel.fail(ConnectionGone("the answer has ended, and the rest of its request is dropped"))
             if self._windowed and channel.receiving:
                 channel.credit(UNLIMITED)  # what it still says is dropped; nothing will be taken that it could wait for
             channel.abandon()

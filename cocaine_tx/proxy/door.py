@@ -132,11 +132,12 @@ class Door:
             idle.callback(None)
         return idle
 
-    def close(self) -> None:
-        """Cut off whoever is left."""
+    def close(self) -> Deferred[None]:
+        """Cut off whoever is left; fires when they are gone."""
         for connection in list(self.connections):
             connection.abort()
         self.deadlines.stop()
+        return self.drain()
 
 
 @implementer(IProtocolNegotiationFactory)

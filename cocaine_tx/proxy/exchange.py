@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
 from ..wire.headers import Headers
-from ..wire.http import pack_request, unpack_head
+from ..wire.http import pack_request
 from ..wire.session import Channel
 from .access import Entry
 from .answer import Answer, Ending, Shapes
@@ -256,19 +256,10 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            shape = _shapes.get((packed, answer.kind))
-            if shape is None:
-                status, headers = unpack_head(packed)
-                if 100 <= status < 200:
-                    http.say(answer.head(status, headers))
-                else:
-                    shape = answer.shape(status, headers)
-                    _shapes.remember(packed, answer, shape)
-            if shape is not None:
-                status = shape.status
-                http.say(answer.dress(shape, self._extra()))
+            status, said = _shapes.head(packed, answer, self._extra())
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
+        http.say(said)
         if answer.begun:
             self._status = status
             if self._upload is not None:

@@ -59,6 +59,14 @@ async def slow(request, response):
     response.write_head(200, {})
     response.write("slow")
 
+@worker.on("endless")
+@http
+async def endless(request, response):
+    response.write_head(200, {})
+    while True:
+        response.write("more")
+        await task.deferLater(reactor, 0.05)
+
 @worker.on("die")
 @http
 async def die(request, response):
@@ -238,6 +246,18 @@ class ProxyTests(SynchronousTestCase):
         thread.join(PATIENCE)
         self.assertEqual(answers, [(200, b"slow")])
         # twistd ends by the signal it was given, after everything else has ended.
+        self.assertIn(process.wait(PATIENCE), (0, -signal.SIGTERM))
+
+    def test_drain_ends(self) -> None:
+        """What has not ended in time is broken off; an old client must not take the end for that of its answer."""
+        port, process = self.proxy(wire={"drain-timeout": 0.5})
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(b"GET /shop/endless/ HTTP/1.0\r\n\r\n")
+            until(lambda: b"more" in client.recv(65536), "there is no answer")
+            process.terminate()
+            with self.assertRaises(ConnectionResetError):
+                while client.recv(65536):
+                    pass
         self.assertIn(process.wait(PATIENCE), (0, -signal.SIGTERM))
 
     def test_processes(self) -> None:

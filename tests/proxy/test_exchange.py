@@ -489,6 +489,8 @@ class BodyTests(WorldCase):
         app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
         self.assertIn(b"enough", client.take())
+        # A close would say that this was the whole body.
+        self.assertIn("the rest of its request", app.jobs[0].ended)
         client.send(b"5678" + get())
         world.advance()
         self.assertEqual(self.status(client), 200)
@@ -515,7 +517,7 @@ class BodyTests(WorldCase):
         self.assertTrue(app.jobs == [] or app.jobs[0].ended not in ("", "close"))
 
     def test_upgrade(self) -> None:
-        """A switched connection carries bytes both ways until both sides have ended."""
+        """A switched connection carries bytes both ways until the app has ended its answer."""
         world = self.world()
         app = world.app(play=None)
         app.info = {"http-streaming": True, "credits": True}
@@ -685,6 +687,57 @@ class WindowTests(WorldCase):
         world.advance()
         self.assertEqual(client.got.count(b"x" * 10_000), 400)
         self.assertEqual(world.upstreams.pools["app"].aside, set())
+
+    def test_unheeded(self) -> None:
+        """An app that sends more than it was granted is held like one that knows no windows."""
+        world = self.world(buffer=100_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.client()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        client.send(get())
+        world.advance()
+        (job,) = app.jobs
+        (http,) = world.door.connections
+        job.head()
+        for _ in range(40):
+            job.channel.chunk(b"x" * 200_000)
+            world.advance()
+        self.assertLess(http.waiting, 1_000_000)
+        job.channel.choke()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        for _ in range(200):
+            world.advance()
+        self.assertEqual(client.got.count(b"x" * 200_000), 40)
+
+    def test_large_head(self) -> None:
+        """Heads count against the window too, and what they took of it is granted again."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.ask(get())
+        (job,) = app.jobs
+        job.head(103, ("Link", "x" * 4_000))
+        world.advance()
+        job.head(200, ("X-Large", "x" * 8_000))
+        world.advance()
+        self.assertGreater(job.credits, 12_000)
+        job.channel.choke()
+        world.advance()
+        self.assertTrue(client.got.endswith(b"0\r\n\r\n"))
+
+    def test_unwanted_body(self) -> None:
+        """An app that writes more than it has promised is granted it at once, and does not wait for ever."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        world.ask(get())
+        (job,) = app.jobs
+        job.head(200, ("Content-Length", "1"))
+        for _ in range(10):
+            job.channel.chunk(b"x" * 5_000)
+            world.advance()
+        self.assertGreater(job.credits, 45_000)
 
     def fill(self, world: World, job: Job, size: int) -> None:
         """The app sends as much as it may, up to so many bytes."""
