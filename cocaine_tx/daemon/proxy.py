@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python import usage
@@ -37,7 +36,7 @@ from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
 from .document import BUILT_IN, read
-from .inherited import adopt_port, open_port
+from .inherited import adopt_port, leave_port, open_port
 from .lines import LogFile, LogLines
 from .reports import Board, Reporter
 from .supervisor import VARIABLE, Supervisor
@@ -101,6 +100,7 @@ class Proxy:
             if self._sockets:
                 socket = self._sockets[place]
                 port = await adopt_port(self.reactor, description, socket, self._factory, self.config.backlog)
+                os.close(socket)  # or it would listen until we end, with nobody to accept
             else:
                 port = await open_port(self.reactor, description, self._factory, self.config.backlog)
             self._ports.append(port)
@@ -136,12 +136,13 @@ class Proxy:
         self._log.info("the configuration has been read again")
 
     async def stop(self) -> None:
-        """Let nobody in, finish what has begun, leave."""
-        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports], consumeErrors=True)
+        """Let nobody else in, finish what has begun, leave."""
+        for port in self._ports:
+            leave_port(port)
         drained = self.door.drain()
         drained.addTimeout(self.config.wire.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         await drained
-        self.door.close()
+        await self.door.close()
         if self._unicorn is not None:
             self._unicorn.stop()
         if self._reporter is not None:

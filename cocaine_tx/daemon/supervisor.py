@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .inherited import open_port
+from .inherited import hand_over_port, open_port
 from .reports import ANSWERS, INTERVAL, QUESTIONS, Board
 
 #: Seconds before a child is started again: at first, and at most.
@@ -164,8 +164,7 @@ class Supervisor:
         if self._shown is not None:
             self._shown.stopListening()
         for port in self._ports:
-            port.startReading()  # stopListening expects it
-            port.stopListening()
+            hand_over_port(port)
         children = list(self._children.values())
         for child in children:
             child.signal("TERM")

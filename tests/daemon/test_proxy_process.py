@@ -181,6 +181,31 @@ class ProxyProcessTests(SynchronousTestCase):
             self.end(process)
             self.assertTrue(path.exists())
 
+    def test_waiting_to_be_accepted(self) -> None:
+        """Who was connected when the proxy is stopped gets an answer, though it had no time to accept them all."""
+        for processes in (1, 2):
+            port = self.free()
+            self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], processes=processes)
+            process = self.start(port)
+            family = [process.pid]
+            if processes > 1:
+                until(lambda process=process: len(self.children(process)) == 2, "there are no two children")
+                family += self.children(process)
+                until(lambda port=port: all(ask(port)[0] == 404 for _ in range(20)), "the children do not answer")
+            for pid in family:
+                os.kill(pid, signal.SIGSTOP)
+            clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(100)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            for pid in family:
+                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)
+            for client in clients:
+                self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+            process.wait(PATIENCE)
+            self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port))
+
     def test_reload(self) -> None:
         """SIGHUP makes new settings hold and begins a new log; a file with a mistake changes nothing."""
         for processes in (1, 2):
