@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService
@@ -35,11 +38,11 @@ from ..rpc.reactor import attend, install_reactor
 from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
-from .document import BUILT_IN, read
+from .document import BUILT_IN, parse, read, text_of
 from .inherited import adopt_port, leave_port, open_port
 from .lines import LogFile, LogLines
 from .reports import Board, Reporter
-from .supervisor import VARIABLE, Supervisor
+from .supervisor import HEARD, SHARED, VARIABLE, Orders, Supervisor
 from .twistd import DaemonService, refuse
 
 
@@ -124,9 +127,13 @@ class Proxy:
             return
         old, self.config = self.config, config
         attend(self.reactor, config.wire.busy_poll)
+        for warning in config.warnings:
+            if warning not in old.warnings:
+                self._log.warn("{warning}", warning=warning)
         if _fixed(config) != _fixed(old):
             self._log.warn(
-                "endpoints, operations, locators, processes, unicorn and access-log.file change only by a restart"
+                "endpoints, operations, locators, processes, backlog, unicorn, access-log.file and wire (but for "
+                "drain-timeout and busy-poll) change only by a restart"
             )
         self.door.reload(terms(config))
         self.door.budget.share = config.retry.budget
@@ -153,8 +160,10 @@ class Proxy:
 
 def _fixed(config: proxy_settings.Proxy) -> tuple[object, ...]:
     """What is looked at only when the proxy starts."""
+    wire = replace(config.wire, drain_timeout=0.0, busy_poll=0.0)
     return (
-        config.endpoints, config.operations, config.locators, config.processes, config.unicorn, config.access_log.file
+        config.endpoints, config.operations, config.locators, config.processes, config.backlog, config.unicorn,
+        config.access_log.file, wire,
     )  # fmt: skip
 
 
@@ -210,9 +219,24 @@ def pages(door: Door, totals: Callable[[], Totals], most: int) -> DoorFactory:
     return DoorFactory(door, lambda door: HttpConnection(door, shown), most)
 
 
-def supervisor(reactor: Any, config: proxy_settings.Proxy, path: str | None, count: int) -> Supervisor:
+def settings_in(text: str, path: str | None) -> proxy_settings.Proxy:
+    """
+    The settings in a file's text.
+
+    :raises ConfigError: it has a fault.
+    """
+    return proxy_settings.proxy_settings(parse(text, path or BUILT_IN, os.environ))
+
+
+def supervisor(
+    reactor: Any, text: str, path: str | None, count: int, outputs: Mapping[int, int | str]
+) -> Supervisor:
     """The parent of several processes; operators' requests it answers itself, by a door that leads nowhere else."""
-    board, operations = Board(), None
+
+    def orders(text: str) -> Orders:
+        return Orders(text, settings_in(text, path).wire.drain_timeout + 5)
+
+    config, board, operations = settings_in(text, path), Board(), None
     if config.operations is not None:
         turn = Turn(reactor)
         dialer = Dialer(reactor, turn)
@@ -220,8 +244,18 @@ def supervisor(reactor: Any, config: proxy_settings.Proxy, path: str | None, cou
         log = AccessLog(None, reactor.callLater, LogLines().write)
         door = Door(reactor, turn, upstreams, terms(config), log)
         operations = (config.operations, pages(door, board.totals, config.limits.connections))
-    patience = config.wire.drain_timeout + 5
-    return Supervisor(reactor, config.endpoints, count, _child(path), patience, board, config.backlog, operations)
+    return Supervisor(
+        reactor, config.endpoints, count, _child(path), orders(text), lambda: orders(text_of(path)),
+        board, config.backlog, outputs, operations,
+    )  # fmt: skip
+
+
+def _outputs(twistd: Mapping[str, Any] | None) -> Mapping[int, int | str]:
+    """Children's logs go where ours goes: to stdout, or through us to wherever twistd has been told to put it."""
+    if twistd is None:
+        return SHARED
+    elsewhere = not twistd["nodaemon"] or twistd["syslog"] or twistd["logger"] or twistd["logfile"] not in (None, "-")
+    return HEARD if elsewhere else SHARED
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
@@ -229,27 +263,29 @@ def makeService(options: Mapping[str, Any]) -> IService:
     install_reactor()
     from twisted.internet import reactor
 
-    path = options["config"]
+    path = options["config"] and os.path.abspath(options["config"])
+    # A child must not pass this on.
+    inherited = os.environ.pop(VARIABLE, None)
     try:
-        config = proxy_settings.proxy_settings(read(path, os.environ))
+        text = text_of(options["config"]) if inherited is None else sys.stdin.buffer.read().decode()
+        config = settings_in(text, options["config"])
     except CocaineError as problem:
-        raise refuse("cocaine-proxy", path, problem) from problem
+        raise refuse("cocaine-proxy", options["config"], problem) from problem
     count = config.processes if options["processes"] is None else options["processes"]
     count = count or os.cpu_count() or 1
     made: Proxy | Supervisor
-    if VARIABLE in os.environ:
-        # A child must not pass this on.
-        sockets = tuple(int(number) for number in os.environ.pop(VARIABLE).split(","))
-        made = Proxy(reactor, config, path, sockets)
+    if inherited is not None:
+        endpoints, sockets = zip(*json.loads(inherited), strict=True)
+        made = Proxy(reactor, replace(config, endpoints=endpoints), path, sockets)
     elif count > 1:
-        made = supervisor(reactor, config, path, count)
+        made = supervisor(reactor, text, path, count, _outputs(getattr(options, "parent", None)))
     else:
         made = Proxy(reactor, config, path, ())
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(made.reload))  # type: ignore[attr-defined]
-    return DaemonService("cocaine-proxy", path or BUILT_IN, reactor, made.start, made.stop)
+    return DaemonService("cocaine-proxy", options["config"] or BUILT_IN, reactor, made.start, made.stop)
 
 
 def _child(path: str | None) -> list[str]:
     """The command line of one of several processes, behind the interpreter."""
     twistd = ["-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "cocaine-proxy"]
-    return twistd if path is None else [*twistd, "--config", os.path.abspath(path)]
+    return twistd if path is None else [*twistd, "--config", path]
