@@ -20,10 +20,10 @@ from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from ..errors import ConfigError
+from .endpoints import refusal
 
 #: Bytes that the kernel keeps for one client beside those it has sent: what a turn of the reactor lets a fast one take.
 UNSENT = 128 * 1024
@@ -69,11 +69,12 @@ class Inherited:
         return self.adopt(factory)
 
 
-async def open_port(reactor: Any, description: str, factory: Any, backlog: int) -> Any:
+async def open_port(reactor: Any, description: str, factory: Any, backlog: int, key: str = "endpoints") -> Any:
     """
     Listen at an endpoint string.
 
     :param backlog: connections that may wait to be accepted; unlike the endpoint's own, the same for every kind.
+    :param key: where it stands in the configuration.
     :raises ConfigError: it is none, or it cannot be had.
     """
     try:
@@ -81,14 +82,9 @@ async def open_port(reactor: Any, description: str, factory: Any, backlog: int) 
         port.socket.listen(backlog)
         _keep_little(port.socket)
         return port
-    except (CannotListenError, OSError) as problem:
-        reason = str(getattr(problem, "socketError", problem)).rstrip(".")
-        mend = "stop who has it, or give another"
-        raise ConfigError(f"endpoints: {description!r} cannot be had: {reason}; {mend}") from problem
     except Exception as problem:
         # Twisted's parsers raise whatever they stumble over.
-        mend = "give one such as tcp:8080:interface=127.0.0.1"
-        raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}; {mend}") from problem
+        raise refusal(key, description, problem) from problem
 
 
 async def adopt_port(reactor: Any, description: str, fd: int, factory: Any, backlog: int) -> Any:

@@ -39,11 +39,20 @@ from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
 from .document import BUILT_IN, parse, read, text_of
+from .endpoints import try_endpoints
 from .inherited import adopt_port, leave_port, open_port
-from .lines import LogFile, LogLines
+from .lines import LogFile, LogLines, try_file
 from .reports import Board, Reporter
 from .supervisor import HEARD, SHARED, VARIABLE, Orders, Supervisor
 from .twistd import DaemonService, refuse
+
+
+def _count(text: str) -> int:
+    """As ``processes`` of the file."""
+    number = int(text)
+    if not 0 <= number <= 1024:
+        raise ValueError("give a whole number from 0 to 1024")
+    return number
 
 
 class Options(usage.Options):
@@ -51,7 +60,7 @@ class Options(usage.Options):
 
     optParameters = [
         ["config", "c", None, "YAML file"],
-        ["processes", None, None, "how many processes share the endpoints; 0: one for each core", int],
+        ["processes", None, None, "how many processes share the endpoints; 0: one for each core", _count],
     ]
 
 
@@ -110,8 +119,9 @@ class Proxy:
         if self._sockets:
             self._reporter = Reporter(self.reactor, self.door.totals)
         elif self.config.operations is not None:
-            factory = pages(self.door, self.door.totals, self.config.limits.connections)
-            self._ports.append(await open_port(self.reactor, self.config.operations, factory, self.config.backlog))
+            factory = pages(self.reactor, self.config, self.door.totals)
+            where, backlog = self.config.operations, self.config.backlog
+            self._ports.append(await open_port(self.reactor, where, factory, backlog, "operations"))
         # What has been made so far stays for ever; looking through it again and again would cost a tenth of our time.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
@@ -213,10 +223,17 @@ def terms(config: proxy_settings.Proxy) -> Terms:
     )
 
 
-def pages(door: Door, totals: Callable[[], Totals], most: int) -> DoorFactory:
-    """What operators are shown, to at most so many of them."""
-    shown = Operations(totals)
-    return DoorFactory(door, lambda door: HttpConnection(door, shown), most)
+def pages(reactor: Any, config: proxy_settings.Proxy, totals: Callable[[], Totals]) -> DoorFactory:
+    """
+    What operators are shown, by a door of their own that leads nowhere else.
+
+    They are neither counted nor logged with the clients, and get in when clients have taken all their connections.
+    """
+    turn, shown = Turn(reactor), Operations(totals)
+    dialer = Dialer(reactor, turn)
+    upstreams = Upstreams(dialer, Locators(dialer, config.locators), 1, config.pool.lifespan, {})
+    door = Door(reactor, turn, upstreams, terms(config), AccessLog(None, reactor.callLater, LogLines().write))
+    return DoorFactory(door, lambda door: HttpConnection(door, shown), config.limits.connections)
 
 
 def settings_in(text: str, path: str | None) -> proxy_settings.Proxy:
@@ -231,19 +248,14 @@ def settings_in(text: str, path: str | None) -> proxy_settings.Proxy:
 def supervisor(
     reactor: Any, text: str, path: str | None, count: int, outputs: Mapping[int, int | str]
 ) -> Supervisor:
-    """The parent of several processes; operators' requests it answers itself, by a door that leads nowhere else."""
+    """The parent of several processes; operators' requests it answers itself."""
 
     def orders(text: str) -> Orders:
         return Orders(text, settings_in(text, path).wire.drain_timeout + 5)
 
     config, board, operations = settings_in(text, path), Board(), None
     if config.operations is not None:
-        turn = Turn(reactor)
-        dialer = Dialer(reactor, turn)
-        upstreams = Upstreams(dialer, Locators(dialer, config.locators), 1, config.pool.lifespan, {})
-        log = AccessLog(None, reactor.callLater, LogLines().write)
-        door = Door(reactor, turn, upstreams, terms(config), log)
-        operations = (config.operations, pages(door, board.totals, config.limits.connections))
+        operations = (config.operations, pages(reactor, config, board.totals))
     return Supervisor(
         reactor, config.endpoints, count, _child(path), orders(text), lambda: orders(text_of(path)),
         board, config.backlog, outputs, operations,
@@ -269,6 +281,11 @@ def makeService(options: Mapping[str, Any]) -> IService:
     try:
         text = text_of(options["config"]) if inherited is None else sys.stdin.buffer.read().decode()
         config = settings_in(text, options["config"])
+        if inherited is None:
+            try_endpoints(reactor, "endpoints", config.endpoints)
+            try_endpoints(reactor, "operations", [config.operations] if config.operations is not None else [])
+            if config.access_log.file is not None:
+                try_file(config.access_log.file)
     except CocaineError as problem:
         raise refuse("cocaine-proxy", options["config"], problem) from problem
     count = config.processes if options["processes"] is None else options["processes"]

@@ -172,7 +172,7 @@ class Supervisor:
             port.stopReading()
             self._ports.append(port)
         if self._operations is not None:
-            self._shown = await open_port(self.reactor, *self._operations, self._backlog)
+            self._shown = await open_port(self.reactor, *self._operations, self._backlog, "operations")
         for number in range(self._count):
             self._spawn(number)
         self._ask()

@@ -290,6 +290,45 @@ class ProxyProcessTests(SynchronousTestCase):
         until(lambda: ask(port, "/seen")[0] == 404, "the proxy does not answer")
         until(lambda: '"GET /seen HTTP/1.1" 404' in log.read_text(), "its log has no line of the access log")
 
+    def test_told_before_background(self) -> None:
+        """What keeps a proxy from starting is said on the terminal, also when it was to go into the background."""
+        port, _ = self.port()
+        free = f"tcp:{self.free()}:interface=127.0.0.1"
+        for settings, words in (
+            ({"endpoints": [f"tcp:{port}:interface=127.0.0.1"]}, "endpoints: 'tcp:"),
+            ({"endpoints": [free], "operations": f"tcp:{port}:interface=127.0.0.1"}, "operations: 'tcp:"),
+            ({"endpoints": [free], "access-log": {"file": "nowhere/log"}}, "access-log.file: /"),
+            ({"endpoints": [free], "request-header": "a\r\nb"}, "request-header: give the name"),
+            ({"endpoints": [free], "mapped-headers": ["\u0436"]}, "mapped-headers: give the name"),
+        ):
+            self.write(**settings)
+            ended = subprocess.run(
+                [sys.executable, "-c", TWISTD, f"--pidfile={self.folder / 'pid'}", "cocaine-proxy", "-c", "proxy.yaml"],
+                cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+                timeout=PATIENCE,
+            )  # fmt: skip
+            self.assertEqual(ended.returncode, 1, words)
+            self.assertTrue(ended.stderr.startswith(f"cocaine-proxy: proxy.yaml: {words}"), ended.stderr)
+            self.assertEqual(ended.stderr.count("\n"), 1)
+
+    def test_operators(self) -> None:
+        """Operators get in when clients have taken all connections, and are not counted among them."""
+        port, operations = self.free(), self.free()
+        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], operations=f"tcp:{operations}:interface=127.0.0.1",
+                   limits={"connections": 2})  # fmt: skip
+        self.start(port)
+        free = "cocaine_proxy_connections_active 0\n"
+        until(lambda: free in ask(operations, "/metrics")[1], "our own connection is still there")
+        clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(2)]
+        for client in clients:
+            self.addCleanup(client.close)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as other:
+            self.assertEqual(other.recv(1), b"")
+        for _ in range(3):
+            text = ask(operations, "/metrics")[1]
+        self.assertIn("cocaine_proxy_connections_active 2\n", text)
+        self.assertNotIn('code="200"', text)
+
     def test_no_unicorn(self) -> None:
         """A proxy that is to follow a unicorn that is not there serves nevertheless, says so, and ends when told."""
         port = self.free()
