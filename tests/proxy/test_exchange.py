@@ -189,6 +189,29 @@ class AnswerTests(WorldCase):
         self.assertEqual(headers[b"trace_bit"], b"1")
         self.assertIn(b"traceresponse: 00-0af7651916cd43dd0448eb211c80319c-", client.got)
 
+    def test_traceparent_that_is_none(self) -> None:
+        """What W3C calls invalid is no decision to trace; a later version may say more than ours."""
+        rest = "-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        for trace, taken in (
+            ("00" + rest, True), ("01" + rest, True), ("01" + rest + "-more", True), ("cc" + rest + "-", True),
+            ("00" + rest + "-more", False), ("00" + rest + "-", False), ("01" + rest + "x", False),
+            ("ff" + rest, False), ("00" + rest.upper(), False), ("00-" + "0" * 32 + rest[33:], False),
+        ):  # fmt: skip
+            client = world.ask(get("/app/http/", "1.1", f"traceparent: {trace}"))
+            self.assertEqual(b"traceresponse" in client.got, taken, trace)
+            self.assertEqual(b"trace_id" in app.jobs[-1].headers, taken, trace)
+
+    def test_empty_id(self) -> None:
+        """An id that says nothing is none: the app gets the one that the client and the log get."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        client = world.ask(get("/app/http/", "1.1", "X-Request-Id:"))
+        (entry,) = world.entries
+        self.assertIn((b"X-Request-Id", entry.id), app.jobs[0].request.headers)
+        self.assertIn(b"X-Request-Id: %b\r\n" % entry.id, client.got)
+
     def test_ping(self) -> None:
         """``/ping`` says whether the locator is there."""
         world = self.world()
