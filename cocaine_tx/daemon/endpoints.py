@@ -1,5 +1,6 @@
 """
-Whether an endpoint string can be listened at, found out while twistd still has a terminal, and what to do if it cannot.
+Whether an endpoint string can be listened at, found out while twistd still has a terminal, and what to do if it cannot;
+and the certificates that it names, which change while we run.
 
 Twisted's own complaints come as whatever its parsers stumble over; here they become one line with key and mend.
 """
@@ -10,6 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.abstract import isIPv6Address
@@ -76,6 +78,34 @@ def try_endpoints(reactor: Any, key: str, descriptions: Iterable[str]) -> None:
                 raise refusal(key, description, failure.value) from failure.value
 
 
+def read_certificates(reactor: Any, key: str, descriptions: Iterable[str]) -> dict[int, Any]:
+    """
+    What is now in the files that TLS endpoints name.
+
+    :return: place among the endpoints to context factory, for `renew`.
+    :raises ConfigError: it cannot be used.
+    """
+    contexts: dict[int, Any] = {}
+    for place, description in enumerate(descriptions):
+        if description.lower().startswith("ssl:"):
+            try:
+                server: Any = serverFromString(_Reading(reactor), description)  # type: ignore[no-untyped-call]
+            except Exception as problem:
+                raise refusal(key, description, problem) from problem
+            server.listen(Factory()).addCallback(partial(contexts.__setitem__, place))
+    return contexts
+
+
+def renew(port: Any, context: Any) -> None:
+    """Clients that come from now on are shown another certificate; those who are there notice nothing."""
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    old = port.factory
+    port.factory = TLSMemoryBIOFactory(context, False, old.wrappedFactory)
+    port.factory.doStart()
+    old.doStop()
+
+
 class _Trying:
     """A reactor that listens for no longer than it takes to see that it could."""
 
@@ -94,7 +124,7 @@ class _Trying:
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
-    ) -> None:
+    ) -> Any:
         self.listenTCP(port, factory, backlog, interface)
 
     def listenUNIX(
@@ -111,3 +141,12 @@ class _Trying:
             except (ConnectionRefusedError, FileNotFoundError):
                 return
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+class _Reading(_Trying):
+    """A reactor that only tells what it would show to TLS clients."""
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        return contextFactory

@@ -39,7 +39,7 @@ from ..rpc.turn import Turn
 from ..wire.frames import Limits
 from . import proxy_settings
 from .document import BUILT_IN, parse, read, text_of
-from .endpoints import try_endpoints
+from .endpoints import read_certificates, renew, try_endpoints
 from .inherited import adopt_port, leave_port, open_port
 from .lines import LogFile, LogLines, try_file
 from .reports import Board, Reporter
@@ -80,6 +80,7 @@ class Proxy:
         self.config = config
         self._path = path
         self._sockets = sockets
+        self._endpoints = config.endpoints
         turn = Turn(reactor)
         attend(reactor, config.wire.busy_poll)
         limits = Limits(config.wire.frame_size, config.wire.header_size, channels=config.wire.channels)
@@ -128,13 +129,18 @@ class Proxy:
         self._log.info("proxy is up at {where}", where=", ".join(endpoints))
 
     def reload(self) -> None:
-        """SIGHUP: read the file again, and open the access log again. A file with a fault changes nothing."""
+        """SIGHUP: read the file and the certificates again, open the access log again. A fault changes nothing."""
         self._lines.reopen()
+        if len(self._ports) < len(self._endpoints):
+            return  # still starting, with what has just been read
         try:
             config = proxy_settings.proxy_settings(read(self._path, os.environ))
+            certificates = read_certificates(self.reactor, "endpoints", self._endpoints)
         except CocaineError as problem:
             self._log.error("the configuration stays as it was: {reason}", reason=problem.reason)
             return
+        for place, certificate in certificates.items():
+            renew(self._ports[place], certificate)
         old, self.config = self.config, config
         attend(self.reactor, config.wire.busy_poll)
         for warning in config.warnings:
@@ -250,10 +256,13 @@ def supervisor(
 ) -> Supervisor:
     """The parent of several processes; operators' requests it answers itself."""
 
-    def orders(text: str) -> Orders:
-        return Orders(text, settings_in(text, path).wire.drain_timeout + 5)
-
     config, board, operations = settings_in(text, path), Board(), None
+
+    def orders(text: str) -> Orders:
+        given = Orders(text, settings_in(text, path).wire.drain_timeout + 5)
+        read_certificates(reactor, "endpoints", config.endpoints)
+        return given
+
     if config.operations is not None:
         operations = (config.operations, pages(reactor, config, board.totals))
     return Supervisor(

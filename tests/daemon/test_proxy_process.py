@@ -1,152 +1,24 @@
-"""The proxy as processes, with nothing behind it: how it listens, reloads, counts and ends."""
+"""The proxy as processes, with nothing behind it: how it listens, reloads and ends."""
 
 from __future__ import annotations
 
-import http.client
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-from twisted.trial.unittest import SynchronousTestCase
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
-TWISTD = "from twisted.scripts.twistd import run; run()"
-#: As systemd starts a daemon: the socket is descriptor 3, and the process knows that it is meant.
-SYSTEMD = (
-    "import os; os.dup2({fd}, 3); "
-    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='http'); " + TWISTD
-)
+from tests.daemon.proxies import PATIENCE, ROOT, SYSTEMD, TWISTD, ProxyCase, ask, until
 
 
-def until(ready: Callable[[], Any], otherwise: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if found := ready():
-                return found
-        except OSError:
-            pass
-        if time.monotonic() > end:
-            raise AssertionError(otherwise)
-        time.sleep(0.05)
-
-
-class Local(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self.host)
-
-
-def ask(where: int | Path, target: str = "/", method: str = "GET", body: Any = None, **headers: str) -> tuple[int, str]:
-    connection = (
-        http.client.HTTPConnection("127.0.0.1", where, timeout=PATIENCE)
-        if isinstance(where, int) else Local(str(where))
-    )  # fmt: skip
-    fields = {"Host": "a", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    try:
-        connection.request(method, target, body, fields)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
-
-
-class ProxyProcessTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ctx"))
-        self.addCleanup(shutil.rmtree, self.folder, True)
-        self.config = self.folder / "proxy.yaml"
-
-    def port(self) -> tuple[int, socket.socket]:
-        """A listening socket, kept until the test has given it away."""
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listening.close)
-        return int(listening.getsockname()[1]), listening
-
-    def free(self) -> int:
-        port, listening = self.port()
-        listening.close()
-        return port
-
-    def write(self, **settings: Any) -> None:
-        self.config.write_text(json.dumps({"locators": ["127.0.0.1:1"], **settings}))
-
-    def start(self, where: int | Path, program: str = TWISTD, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        log = open(self.folder / "log", "wb")  # noqa: SIM115 - the process has it
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, "--nodaemon", "--pidfile=", "cocaine-proxy", "-c", str(self.config)],
-            cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log, pass_fds=fds,
-        )  # fmt: skip
-        log.close()
-        self.addCleanup(self.end, process)
-        until(lambda: self.alive(process) and ask(where)[0] == 404, "the proxy does not answer")
-        return process
-
-    def alive(self, process: subprocess.Popen[bytes]) -> bool:
-        self.assertIsNone(process.poll(), (self.folder / "log").read_text())
-        return True
-
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def children(self, process: subprocess.Popen[bytes]) -> list[int]:
-        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not listed.exists():
-            raise SkipTest("this kernel does not list children")
-        return [int(pid) for pid in listed.read_text().split()]
-
-    def replaced(self, process: subprocess.Popen[bytes], victim: int) -> None:
-        until(
-            lambda: len(pids := self.children(process)) == 2 and victim not in pids, "the child was not replaced"
-        )
-
-    def test_counters_of_all(self) -> None:
-        """Prometheus sees the sum of all processes, and it never falls, whichever of them ends."""
-        port, operations = self.free(), self.free()
-        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], processes=2,
-                   operations=f"tcp:{operations}:interface=127.0.0.1")  # fmt: skip
-        process = self.start(port)
-
-        def counted(status: str) -> int:
-            _, text = ask(operations, "/metrics")
-            name = f'cocaine_proxy_requests_total{{app="",code="{status}"}} '
-            return sum(int(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
-
-        for _ in range(20):
-            ask(port, "/ping")
-        until(lambda: counted("503") == 20, "the requests are not counted")
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            victim = self.children(process)[0]
-            os.kill(victim, number)
-            self.replaced(process, victim)
-            self.assertEqual(counted("503"), 20)
-        for _ in range(5):
-            until(lambda: ask(port, "/ping")[0] == 503, "the proxy does not answer")
-        until(lambda: counted("503") >= 25, "the new ones are not counted")
-        self.assertEqual(ask(operations, "/ping"), (503, "Failed\n"))
-        self.assertEqual(json.loads(ask(operations, "/info")[1])["requests"]["inprogress"], 0)
-
+class ProxyProcessTests(ProxyCase):
     def test_unix_socket(self) -> None:
         """A UNIX socket keeps its mode, outlives each child, and goes with the parent."""
         path = self.folder / "http"
@@ -234,62 +106,6 @@ class ProxyProcessTests(SynchronousTestCase):
             self.assertEqual(call(), 200)
             self.end(process)
 
-    def test_faulty_file(self) -> None:
-        """A child that is killed comes back as the others are, though the file would not let a proxy start by now."""
-        port = self.free()
-        settings: dict[str, Any] = {"endpoints": [f"tcp:{port}:interface=127.0.0.1"], "processes": 2}
-        self.write(**settings)
-        process = self.start(port)
-        until(lambda: len(self.children(process)) == 2, "there are no two children")
-        more = [*settings["endpoints"], f"tcp:{self.free()}:interface=127.0.0.1"]
-        for text in ("limits: {body: many}", json.dumps({**settings, "endpoints": more})):
-            self.config.write_text(text)
-            process.send_signal(signal.SIGHUP)
-            victims = self.children(process)
-            for victim in victims:
-                os.kill(victim, signal.SIGKILL)
-            for victim in victims:
-                self.replaced(process, victim)
-            until(lambda: ask(port)[0] == 404, "the proxy does not answer")
-        log = (self.folder / "log").read_text()
-        self.assertEqual(log.count("stays as it was"), 1, log)
-        self.assertNotIn("Traceback", log)
-
-    def test_reload_while_starting(self) -> None:
-        """SIGHUP does not end a process that is not up yet; it reads the new file when it is."""
-        port = self.free()
-        settings: dict[str, Any] = {"endpoints": [f"tcp:{port}:interface=127.0.0.1"], "processes": 2}
-        self.write(**settings)
-        process = self.start(port)
-        until(lambda: len(self.children(process)) == 2, "there are no two children")
-        old = self.children(process)
-        for pid in old:
-            os.kill(pid, signal.SIGKILL)
-        for pid in old:
-            self.replaced(process, pid)
-        young = self.children(process)
-        self.write(**settings, tracing={"chanse": 1})
-        process.send_signal(signal.SIGHUP)
-        said = "tracing.chanse: unknown key, ignored; did you mean chance?"
-        until(lambda: (self.folder / "log").read_text().count(said) == 2, "the new file is not read")
-        self.assertEqual(self.children(process), young)
-
-    def test_background(self) -> None:
-        """What several processes log is in twistd's log, though they have no terminal."""
-        port = self.free()
-        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], processes=2)
-        pidfile, log = self.folder / "pid", self.folder / "twistd.log"
-        words = [f"--pidfile={pidfile}", f"--logfile={log}", "cocaine-proxy", "-c", "proxy.yaml"]
-        subprocess.run(
-            [sys.executable, "-c", TWISTD, *words],
-            cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
-        )  # fmt: skip
-        pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "there is no pid file"))
-        self.addCleanup(until, lambda: not pidfile.exists(), "it does not end")
-        self.addCleanup(os.kill, pid, signal.SIGTERM)
-        until(lambda: ask(port, "/seen")[0] == 404, "the proxy does not answer")
-        until(lambda: '"GET /seen HTTP/1.1" 404' in log.read_text(), "its log has no line of the access log")
-
     def test_told_before_background(self) -> None:
         """What keeps a proxy from starting is said on the terminal, also when it was to go into the background."""
         port, _ = self.port()
@@ -328,6 +144,52 @@ class ProxyProcessTests(SynchronousTestCase):
             text = ask(operations, "/metrics")[1]
         self.assertIn("cocaine_proxy_connections_active 2\n", text)
         self.assertNotIn('code="200"', text)
+
+    def certify(self, name: str) -> None:
+        """A new key and certificate in the folder."""
+        key, certificate = str(self.folder / "key.pem"), str(self.folder / "cert.pem")
+        words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        subprocess.run(
+            ["openssl", *words, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL
+        )
+
+    def test_certificates(self) -> None:
+        """SIGHUP has new clients see a new certificate, and those who are there stay; a faulty one changes nothing."""
+        if shutil.which("openssl") is None or importlib.util.find_spec("OpenSSL") is None:
+            raise SkipTest("there is no openssl, or no pyOpenSSL")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+        def secure(port: int) -> ssl.SSLSocket:
+            return context.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE))
+
+        def shown(port: int) -> bytes:
+            with secure(port) as client:
+                return client.getpeercert(True) or b""
+
+        for processes in (1, 2):
+            port, plain = self.free(), self.free()
+            self.certify("first")
+            files = f"privateKey={self.folder}/key.pem:certKey={self.folder}/cert.pem"
+            endpoints = [f"tcp:{plain}:interface=127.0.0.1", f"ssl:{port}:interface=127.0.0.1:{files}"]
+            self.write(endpoints=endpoints, processes=processes)
+            process = self.start(plain)
+            first = shown(port)
+
+            def changed(port: int = port, first: bytes = first) -> bool:
+                return first not in [shown(port) for _ in range(10)]
+
+            with secure(port) as client:
+                self.certify("second")
+                process.send_signal(signal.SIGHUP)
+                until(changed, "the new certificate is not shown")
+                (self.folder / "cert.pem").write_text("junk")
+                process.send_signal(signal.SIGHUP)
+                until(lambda: "stays as it was" in (self.folder / "log").read_text(), "the fault is not told")
+                self.assertNotEqual(shown(port), first)
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+            self.end(process)
 
     def test_no_unicorn(self) -> None:
         """A proxy that is to follow a unicorn that is not there serves nevertheless, says so, and ends when told."""
