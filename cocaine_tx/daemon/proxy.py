@@ -42,6 +42,7 @@ from .document import BUILT_IN, parse, read, text_of
 from .endpoints import read_certificates, renew, try_endpoints
 from .inherited import adopt_port, leave_port, open_port
 from .lines import LogFile, LogLines, try_file
+from .openfiles import allow_clients
 from .reports import Board, Reporter
 from .supervisor import HEARD, SHARED, VARIABLE, Orders, Supervisor
 from .twistd import DaemonService, refuse
@@ -103,7 +104,8 @@ class Proxy:
 
         :raises ConfigError: an endpoint cannot be had.
         """
-        for warning in self.config.warnings:
+        missing = allow_clients(self.config.limits.connections)
+        for warning in (*self.config.warnings, *([missing] if missing else [])):
             self._log.warn("{warning}", warning=warning)
         self.door.upstreams.start()
         if self._unicorn is not None:

@@ -191,6 +191,22 @@ class ProxyProcessTests(ProxyCase):
                 self.assertEqual(client.recv(12), b"HTTP/1.1 404")
             self.end(process)
 
+    def test_open_files(self) -> None:
+        """A shell's limit of open files does not keep clients out, and a hard one is told."""
+        port = self.free()
+        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], limits={"connections": 2000})
+        for hard, words in (("4096", ""), ("256", "limits.connections: 2000 clients need 3024 open files and 256 are")):
+            limited = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (100, {hard})); "
+            process = self.start(port, limited + TWISTD)
+            clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(150)]
+            self.assertEqual(ask(port)[0], 404)
+            for client in clients:
+                client.close()
+            self.end(process)
+            log = (self.folder / "log").read_text()
+            self.assertEqual("limits.connections" in log, bool(words))
+            self.assertIn(words, log)
+
     def test_no_unicorn(self) -> None:
         """A proxy that is to follow a unicorn that is not there serves nevertheless, says so, and ends when told."""
         port = self.free()
