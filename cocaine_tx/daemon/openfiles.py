@@ -23,7 +23,7 @@ def allow_clients(count: int) -> str:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if allowed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed >= wanted:
+    if allowed >= count:
         return ""
     return (
         f"limits.connections: {count} clients need {wanted} open files and {allowed} are allowed: those above are "
