@@ -51,6 +51,8 @@ class DaemonService(Service):
         self.started.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
+        if not self.running:
+            return  # it was stopped while it came up: that is no failure
         error = failure.value
         if isinstance(error, CocaineError):
             line = complaint(str(self.name), self._file, error)
@@ -69,6 +71,8 @@ class DaemonService(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
+        if self.started is not None:
+            self.started.cancel()  # of what is still coming up nothing more shall begin
         return Deferred.fromCoroutine(self._stop())
 
 
