@@ -127,7 +127,7 @@ class Exchange:
         self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance_of(app))
         self._wire = noted.mapped + identity.headers
         # With it the app can write the same id into its own log.
-        self._added = [] if noted.id is not None else [(door.request_header, identity.id)]
+        self._added = [] if noted.id else [(door.request_header, identity.id)]
 
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""

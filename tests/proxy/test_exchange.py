@@ -206,6 +206,29 @@ class AnswerTests(WorldCase):
         self.assertEqual(headers[b"trace_bit"], b"1")
         self.assertIn(b"traceresponse: 00-0af7651916cd43dd0448eb211c80319c-", client.got)
 
+    def test_traceparent_that_is_none(self) -> None:
+        """What W3C calls invalid is no decision to trace; a later version may say more than ours."""
+        rest = "-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        for trace, taken in (
+            ("00" + rest, True), ("01" + rest, True), ("01" + rest + "-more", True), ("cc" + rest + "-", True),
+            ("00" + rest + "-more", False), ("00" + rest + "-", False), ("01" + rest + "x", False),
+            ("ff" + rest, False), ("00" + rest.upper(), False), ("00-" + "0" * 32 + rest[33:], False),
+        ):  # fmt: skip
+            client = world.ask(get("/app/http/", "1.1", f"traceparent: {trace}"))
+            self.assertEqual(b"traceresponse" in client.got, taken, trace)
+            self.assertEqual(b"trace_id" in app.jobs[-1].headers, taken, trace)
+
+    def test_empty_id(self) -> None:
+        """An id that says nothing is none: the app gets the one that the client and the log get."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        client = world.ask(get("/app/http/", "1.1", "X-Request-Id:"))
+        (entry,) = world.entries
+        self.assertIn((b"X-Request-Id", entry.id), app.jobs[0].request.headers)
+        self.assertIn(b"X-Request-Id: %b\r\n" % entry.id, client.got)
+
     def test_ping(self) -> None:
         """``/ping`` says whether the locator is there."""
         world = self.world()
@@ -850,12 +873,12 @@ class HalfClosedTests(WorldCase):
 
 class DrainTests(WorldCase):
     def test_drain(self) -> None:
-        """When the proxy is stopped, idle clients go at once and running requests get their answer."""
+        """When the proxy is stopped, idle clients go within a moment and running requests get their answer."""
         world = self.world()
         app = world.app()
         idle, busy = world.client(), world.ask(get())
         drained = world.door.drain()
-        world.advance()
+        world.advance(2)
         self.assertIsNotNone(idle.ended)
         self.assertNoResult(drained)
         app.jobs[0].answer(b"done")
@@ -863,6 +886,54 @@ class DrainTests(WorldCase):
         self.assertIn(b"Connection: close\r\n", busy.got)
         self.assertIn(b"done", busy.got)
         self.successResultOf(drained)
+
+    def test_on_its_way(self) -> None:
+        """A request that was sent before its client could know that the proxy is stopped is answered, and the last."""
+        world = self.world()
+        world.app(play=lambda job: job.answer(b"x"))
+        new, old = world.client(), world.ask(get())
+        old.take()
+        drained = world.door.drain()
+        for client in (new, old):
+            client.send(get())
+            world.advance()
+            self.assertEqual(self.status(client), 200)
+            self.assertIn(b"Connection: close\r\n", client.got)
+            self.assertIsNotNone(client.ended)
+        self.successResultOf(drained)
+
+    def test_answered_meanwhile(self) -> None:
+        """The same behind an answer that had begun before."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        world.advance()
+        drained = world.door.drain()
+        app.jobs[0].channel.choke()
+        world.advance()
+        self.assertIsNone(client.ended)
+        client.take()
+        client.send(get())
+        world.advance()
+        app.jobs[1].answer(b"x")
+        world.advance()
+        self.assertEqual(self.status(client), 200)
+        self.successResultOf(drained)
+
+    def test_cut_off(self) -> None:
+        """Whoever is left at the end is in the log, with the reason."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        world.advance()
+        closed = world.door.close()
+        world.advance()
+        self.successResultOf(closed)
+        self.assertIsNotNone(client.ended)
+        (entry,) = world.entries
+        self.assertEqual((entry.status, entry.error), (200, "the proxy has been stopped"))
 
 
 class PoolTests(WorldCase):
