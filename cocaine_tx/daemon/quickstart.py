@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ from typing import IO, NamedTuple
 import yaml
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
+#: Its handlers are coroutines: a worker can have many events at a time, and few workers do for many clients.
+PROFILE = {"pool-limit": 4, "concurrency": 100, "queue-limit": 1000, "log-output": True}
 #: Seconds until a daemon must answer.
 PATIENCE = 30.0
 #: Bytes of the longest path of a UNIX socket.
@@ -190,10 +193,10 @@ def _operate(port: int, daemons: list[Daemon], stop: threading.Event) -> None:
     """Upload the example, and a profile unless an earlier run has left one, and start it."""
     tool = _Tool(port)
     _until(lambda: tool.does("locate", "-n", "node"), daemons, stop, lambda: f"the node does not answer: {tool.said}")
-    if not tool.does("profile", "view", "-n", "default"):
-        tool.must("profile", "upload", "-n", "default", "-r", '{"log-output": true}')
+    if not tool.does("profile", "view", "-n", EXAMPLE.name):
+        tool.must("profile", "upload", "-n", EXAMPLE.name, "-r", json.dumps(PROFILE))
     tool.must("app", "upload", str(EXAMPLE), "-n", EXAMPLE.name)
-    tool.must("app", "start", "-n", EXAMPLE.name, "-r", "default")
+    tool.must("app", "start", "-n", EXAMPLE.name, "-r", EXAMPLE.name)
 
 
 class _Tool:

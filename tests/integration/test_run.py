@@ -16,6 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.processes import free_port
+from cocaine_tx.daemon.quickstart import PROFILE
 from tests.integration.daemons import PATIENCE, ROOT, get, mentioning, until
 
 
@@ -55,11 +56,11 @@ class RunTests(SynchronousTestCase):
         The line that is printed answers; Ctrl-C leaves nothing but the data, and so does closing the terminal. It can
         be run on that again, and then finds the profile as it was left.
         """
-        for number, profile in ((signal.SIGINT, {"log-output": True}), (signal.SIGHUP, {"pool-limit": 2})):
+        for number, profile in ((signal.SIGINT, PROFILE), (signal.SIGHUP, {"pool-limit": 2})):
             run, line = self.up()
             self.assertEqual(self._answer(line), "Hello, world!\n")
-            self.assertEqual(json.loads(self.tool("profile", "view", "-n", "default")), profile)
-            self.tool("profile", "upload", "-n", "default", "--profile", '{"pool-limit": 2}')
+            self.assertEqual(json.loads(self.tool("profile", "view", "-n", "hello")), profile)
+            self.tool("profile", "upload", "-n", "hello", "--profile", '{"pool-limit": 2}')
             run.send_signal(number)
             said, complaints = run.communicate(timeout=PATIENCE)
             self.assertEqual((run.returncode, complaints), (0, ""), said)
@@ -89,7 +90,7 @@ class RunTests(SynchronousTestCase):
         self._complains(f"make run: DATA_DIR: {self.data}: process {run.pid} runs there already; ")
         self.locator = first
         self.tool("app", "upload", str(folder))
-        self.tool("app", "start", "-n", "talker", "-r", "default")
+        self.tool("app", "start", "-n", "talker", "-r", "hello")
         self.assertEqual(self._answer(line.replace("/hello/", "/talker/")), "Hello, world!\n")
         until(lambda: "who is it?" in (self.data / "cocaine-node.log").read_text(), "the line in the log")
         run.kill()
