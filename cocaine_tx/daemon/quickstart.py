@@ -193,10 +193,10 @@ def _operate(port: int, daemons: list[Daemon], stop: threading.Event) -> None:
     """Upload the example, and a profile unless an earlier run has left one, and start it."""
     tool = _Tool(port)
     _until(lambda: tool.does("locate", "-n", "node"), daemons, stop, lambda: f"the node does not answer: {tool.said}")
-    if not tool.does("profile", "view", "-n", EXAMPLE.name):
-        tool.must("profile", "upload", "-n", EXAMPLE.name, "-r", json.dumps(PROFILE))
+    if not tool.does("profile", "view", "-n", "default"):
+        tool.must("profile", "upload", "-n", "default", "-r", json.dumps(PROFILE))
     tool.must("app", "upload", str(EXAMPLE), "-n", EXAMPLE.name)
-    tool.must("app", "start", "-n", EXAMPLE.name, "-r", EXAMPLE.name)
+    tool.must("app", "start", "-n", EXAMPLE.name, "-r", "default")
 
 
 class _Tool:

@@ -59,8 +59,8 @@ class RunTests(SynchronousTestCase):
         for number, profile in ((signal.SIGINT, PROFILE), (signal.SIGHUP, {"pool-limit": 2})):
             run, line = self.up()
             self.assertEqual(self._answer(line), "Hello, world!\n")
-            self.assertEqual(json.loads(self.tool("profile", "view", "-n", "hello")), profile)
-            self.tool("profile", "upload", "-n", "hello", "--profile", '{"pool-limit": 2}')
+            self.assertEqual(json.loads(self.tool("profile", "view", "-n", "default")), profile)
+            self.tool("profile", "upload", "-n", "default", "--profile", '{"pool-limit": 2}')
             run.send_signal(number)
             said, complaints = run.communicate(timeout=PATIENCE)
             self.assertEqual((run.returncode, complaints), (0, ""), said)
@@ -90,7 +90,7 @@ class RunTests(SynchronousTestCase):
         self._complains(f"make run: DATA_DIR: {self.data}: process {run.pid} runs there already; ")
         self.locator = first
         self.tool("app", "upload", str(folder))
-        self.tool("app", "start", "-n", "talker", "-r", "hello")
+        self.tool("app", "start", "-n", "talker", "-r", "default")
         self.assertEqual(self._answer(line.replace("/hello/", "/talker/")), "Hello, world!\n")
         until(lambda: "who is it?" in (self.data / "cocaine-node.log").read_text(), "the line in the log")
         run.kill()
