@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConnectionGone
-from ..wire.frames import Limits
 from .command import Command, Job, name_of, option
 from .console import Done, Result
 from .documents import encode, load, mapping
@@ -26,8 +25,8 @@ from .storage import Storage
 #: Seconds an upload waits for each answer at the least.
 PATIENCE = 120.0
 _TAGS = ("app",)
-#: Bytes that fit into the largest frame of a storage service with its limits as they come.
-_LARGEST = Limits().frame - 4096
+#: Bytes that fit into the largest frame of a storage service whose node has the default ``limits.frame-size``.
+LARGEST = 128 * 2**20 - 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,8 @@ async def upload(job: Job) -> Result:
         job.console.warn(f'the manifest of "{made.app}" has no "slave": the app will not start')
     if made.flaw:
         job.console.warn(made.flaw)
-    if made.code is not None and len(made.code) > _LARGEST:
-        job.console.warn(f"the package has {len(made.code)} bytes; storage takes {_LARGEST} unless configured for more")
+    if made.code is not None and len(made.code) > LARGEST:
+        job.console.warn(f"the package has {len(made.code)} bytes; storage takes {LARGEST} unless configured for more")
     await _store(job, made)
     size = f" ({len(made.code)} bytes)" if made.code is not None else ""
     return Done(
