@@ -47,9 +47,10 @@ def main() -> int:
     """Run until a signal or the end of a daemon; the exit status is 0 only for a signal."""
     wanted = _arguments()
     stop = threading.Event()
-    # A terminal that is closed says SIGHUP.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        # A terminal that is closed says SIGHUP; `nohup` has it ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
     daemons: list[Daemon] = []
     try:
         data = _data(wanted.data)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+from twisted.trial.unittest import SynchronousTestCase
 
 from bench import processes
 
@@ -52,6 +53,13 @@ def mentioning(text: str) -> dict[int, str]:
             if text in words:
                 found[int(entry.name)] = words
     return found
+
+
+def heed_hangups(test: SynchronousTestCase) -> None:
+    """What a test starts heeds SIGHUP, also where the tests themselves run under ``nohup``."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        test.addCleanup(signal.signal, signal.SIGHUP, signal.SIG_IGN)
 
 
 class Platform(processes.Platform):

@@ -8,11 +8,12 @@ from http.client import HTTPConnection
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.daemons import PATIENCE, Peer, Platform, mentioning
+from tests.integration.daemons import PATIENCE, Peer, Platform, heed_hangups, mentioning
 
 
 class DrainTests(SynchronousTestCase):
     def setUp(self) -> None:
+        heed_hangups(self)
         self.platform = Platform()
         self.addCleanup(self.platform.remove)
         self.platform.start_node()

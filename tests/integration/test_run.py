@@ -17,11 +17,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from bench.processes import free_port
 from cocaine_tx.daemon.quickstart import PROFILE
-from tests.integration.daemons import PATIENCE, ROOT, get, mentioning, until
+from tests.integration.daemons import PATIENCE, ROOT, get, heed_hangups, mentioning, until
 
 
 class RunTests(SynchronousTestCase):
     def setUp(self) -> None:
+        heed_hangups(self)
         self.data = Path(tempfile.mkdtemp(prefix="cocaine run-"))
         self.addCleanup(shutil.rmtree, self.data, ignore_errors=True)
         self.http, self.locator = free_port(), free_port()
@@ -75,6 +76,18 @@ class RunTests(SynchronousTestCase):
         return subprocess.run(
             command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=PATIENCE
         ).stdout
+
+    def test_nohup(self) -> None:
+        """Under ``nohup`` it goes on when its terminal is closed: the signal stays ignored."""
+        heed = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, heed)
+        run, _ = self.up()
+        status = Path(f"/proc/{run.pid}/status").read_text()
+        ignored = int(next(line for line in status.splitlines() if line.startswith("SigIgn:")).split()[1], 16)
+        self.assertTrue(ignored & 1 << signal.SIGHUP - 1, status)
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=PATIENCE)
+        self.assertEqual(run.returncode, 0)
 
     def test_killed(self) -> None:
         """
