@@ -196,6 +196,7 @@ def host_port(section: Section, key: str, text: str) -> tuple[str, int]:
     """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+    cut = host.endswith(":") and not host.endswith("::")  # an address without a port, such as ::1
+    if not host or cut or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
         raise ConfigError(f"{section.source.file}: {section.key(key)}: give host:port, not {text!r}")
     return host, int(port)

@@ -30,6 +30,11 @@ AUTHORIZATION = b"authorization"
 #: Ours: bytes of the answer that may be on their way before the caller grants more; 8 bytes, little-endian. Only sent
 #: to peers that have said that they know `idl.CREDIT`.
 WINDOW = b"x-cocaine-window"
+#: Ours: a call that may be carried out only once; only sent to gateways, which say by the key `KNOWS_ONCE` of what they
+#: answer to ``info`` that they know it.
+ONCE = b"x-cocaine-once"
+ONCE_HEADER: Header = (ONCE, b"1")
+KNOWS_ONCE = b"once"
 #: Key of our announcements' extra map: this node knows windows and credits.
 KNOWS_CREDITS = "x-cocaine-credits"
 LOCATOR_EXTRA = b"x-cocaine-locator-extra"
