@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConnectionGone
-from ..wire.frames import Limits
 from .command import Command, Job, name_of, option
 from .console import Done, Result
 from .documents import encode, load, mapping
@@ -26,8 +25,8 @@ from .storage import Storage
 #: Seconds an upload waits for each answer at the least.
 PATIENCE = 120.0
 _TAGS = ("app",)
-#: Bytes that fit into the largest frame of a storage service with its limits as they come.
-_LARGEST = Limits().frame - 4096
+#: Bytes that fit into a frame of a storage service with its ``limits.frame-size`` as it comes.
+_LARGEST = 128 * 2**20 - 4096
 
 
 @dataclass(frozen=True, slots=True)
