@@ -387,4 +387,5 @@ class HttpConnection(Protocol):
     def abort(self) -> None:
         """End the connection now, with a reset."""
         self._closing = True
+        self._client_due = self._write_due = inf  # it is gone a turn later
         cast(Any, self.transport).abortConnection()

@@ -546,16 +546,39 @@ class SlowClientTests(WorldCase):
 
     def test_takes_nothing(self) -> None:
         """A client that takes nothing for too long is cut off."""
-        world = self.world(write=30.0)
+        world = self.world(write=30.0, chunk=300.0)
         app = world.app()
         self.slow(world)
         app.jobs[0].head()
-        for _ in range(200):
-            app.jobs[0].channel.chunk(b"x" * 20_000)
+        for _ in range(20):
+            app.jobs[0].channel.chunk(b"x" * 200_000)
             world.advance()
         for _ in range(8):
             world.advance(10)
         self.assertEqual(world.door.connections, set())
+
+    def test_cut_off(self) -> None:
+        """A client that takes nothing is cut off once, though its connection is gone only a turn later."""
+        world = self.world(write=30.0, chunk=300.0)
+        app = world.app()
+        self.slow(world)
+        (http,) = world.door.connections
+        aborted = []
+
+        def abort() -> None:
+            aborted.append(world.network.seconds())
+            if len(aborted) > 5:
+                raise GeneratorExit  # nothing less ends a loop that catches what goes wrong
+
+        http.transport.abortConnection = abort
+        app.jobs[0].head()
+        for _ in range(10):
+            app.jobs[0].channel.chunk(b"x" * 200_000)
+            world.advance()
+        self.assertGreater(http.waiting, 0)
+        for _ in range(320):
+            world.advance(0.125)
+        self.assertEqual(len(aborted), 1)
 
     def test_slow_heads_and_bodies(self) -> None:
         """A head or a body that does not come in time is 408; a connection without a request is closed in silence."""
