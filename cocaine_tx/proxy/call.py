@@ -179,6 +179,8 @@ class Call:
         if channel is not None:
             if channel.sending:  # a close would tell the app that it has all of the request
                 channel.fail(ConnectionGone("the answer has ended, and the rest of its request is dropped"))
+            if channel.receiving and self._windowed:
+                channel.credit(UNLIMITED)  # what still comes is dropped, so nobody has to wait with it
             channel.abandon()
         self._let_go()
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import AppStopped, HandlerFailed, QueueFull
 from cocaine_tx.wire.headers import timeout_of
+from cocaine_tx.wire.idl import UNLIMITED
 from tests.proxy.cases import load
 from tests.proxy.world import NODE, App, Client, Job, World, get
 
@@ -658,6 +659,20 @@ class WindowTests(WorldCase):
         for _ in range(200):
             world.advance()
         self.assertEqual(client.got.count(b"x" * 200_000), 40)
+
+    def test_works_on(self) -> None:
+        """An app that works on behind the end of its answer is not kept by what it still writes."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.ask(get())
+        (job,) = app.jobs
+        job.head(200, ("X-Cocaine-HTTP-Proto-Version", "1.1"))
+        job.channel.chunk(b"all")
+        job.channel.chunk(b"")
+        world.advance()
+        self.assertTrue(client.got.endswith(b"all\r\n0\r\n\r\n"))
+        self.assertGreaterEqual(job.credits, UNLIMITED)
 
     def test_large_head(self) -> None:
         """Heads count against the window too, and what they took of it is granted again."""
