@@ -10,15 +10,15 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
 from ..wire.headers import Headers
-from ..wire.http import pack_request, unpack_head
+from ..wire.http import pack_request
 from ..wire.session import Channel
 from .access import Entry
-from .answer import Answer, Ending, Shape
+from .answer import Answer, Ending, Shapes
 from .call import Call
 from .failure import Failure, application_line, error_answer, failed, not_routed, refused
 from .jsonrpc import asked
@@ -38,10 +38,7 @@ _TUNNEL_TIME = 86400.0
 #: As nginx writes it in the log: the client did not wait.
 _CLIENT_GONE = 499
 
-#: Apps repeat themselves: so many heads, up to this size, are remembered with what became of them.
-_REMEMBERED, _SIZE = 1024, 1024
-_shapes: dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape] = {}
-
+_shapes = Shapes()
 _PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
 _UNROUTED = {
     Verdict.NOWHERE: not_routed(),
@@ -71,7 +68,7 @@ class Exchange:
         door = http.door
         self.http = http
         self.head = head
-        self.answer = Answer.to(head, door.date())
+        self.answer = Answer.to(head, door.date)
         self.complete = self.over = False
         self.due = inf
         self.window = 0
@@ -103,6 +100,10 @@ class Exchange:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
         known = self.http.read(head)
         where, noted = known.where, known.noted
+        self._until = self._started + known.total
+        if head.length != 0:
+            self.due = self._until  # the app's own time begins later
+            self.http.watch.expect(self.due, self._started)
         if door.terms.services and asked(head, where is Verdict.NOWHERE):
             self._identify("", noted)
             self._caller = Caller(self, self._wire)
@@ -112,12 +113,11 @@ class Exchange:
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
         self._identify(where.app, noted)
-        self._route = where
+        self._pool = pool = door.upstreams.pool(where.app, noted.sticky)
+        self._route = where if noted.sticky is None else where._replace(app=pool.name)
         self._total, self._pace = known.total, known.pace
-        self._until = self._started + known.total
-        self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
-            self._upload = Upload(self, self._pool, head, door.terms.inline)
+            self._upload = Upload(self, pool, head, door.terms.inline)
             self._upload.begin()
         return None
 
@@ -127,7 +127,7 @@ class Exchange:
         self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance_of(app))
         self._wire = noted.mapped + identity.headers
         # With it the app can write the same id into its own log.
-        self._added = [] if noted.id is not None else [(door.request_header, identity.id)]
+        self._added = [] if noted.id else [(door.request_header, identity.id)]
 
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""
@@ -136,7 +136,8 @@ class Exchange:
             return
         if self._upload is not None:
             self._upload.take(data)
-            self.due = min(self._until, self.http.door.clock.seconds() + self._pace) if self._call is not None else inf
+            if self._call is not None:
+                self.due = min(self._until, self.http.door.clock.seconds() + self._pace)
         elif self._caller is not None:
             self._caller.take(data)
         elif self._own is not None:
@@ -151,7 +152,10 @@ class Exchange:
             self.reply(self._own)
         elif self._upload is not None:
             self._upload.end()
+            if self.answer.done:
+                self._finish()
         elif self._caller is not None:
+            self.due = inf  # it has limits of its own
             self._caller.end()
         else:
             self.send(b"", self._started)
@@ -160,6 +164,7 @@ class Exchange:
         """The rest of the request cannot be understood."""
         self._leave(ConnectionGone("the HTTP client broke the protocol"))
         self.error = verdict.reason
+        self.answer.last()
         self.reply(refused(verdict))
 
     def _answer_ourselves(self, answer: Failure) -> None:
@@ -176,6 +181,8 @@ class Exchange:
         assert self._route is not None
         call = self._called(self._route.headers + self._added, body)
         self._wait(now)
+        if body:
+            self._total = min(self._total, ceil(self._until - now))
         call.send()
 
     def send_alone(self, extra: Fields, tunnel: bool) -> None:
@@ -199,7 +206,7 @@ class Exchange:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, packed)
+        self._call = call = Call(self, pool, where.event, packed, self._upload)
         return call
 
     def _wait(self, now: float) -> None:
@@ -208,8 +215,10 @@ class Exchange:
         self.http.watch.expect(self.due, now)
 
     def has_time(self) -> bool:
-        """Another try may still succeed."""
-        return bool(self.http.door.clock.seconds() < self.due)
+        """Another try may still succeed; it is given what is left of the time, in whole seconds."""
+        now = self.http.door.clock.seconds()
+        self._total = min(self._total, ceil(self._until - now))
+        return bool(now < self.due)
 
     def opened(self, channel: Channel) -> None:
         """The head has been sent; the rest can follow, as much as the window allows if there is one."""
@@ -236,39 +245,21 @@ class Exchange:
         answer, http = self.answer, self.http
         self.due = min(self._until, http.door.clock.seconds() + self._pace)
         if not answer.begun:
-            self._head(args[0])
-            if self._call is not None:  # a head fills the window as a body does
-                self._call.took(len(args[0]))
-            return None
+            return self._head(args[0])
         out = answer.chunk(args[0])
         if out:
             http.say(out)
-        if answer.done:
-            self._finish()
-        elif self._call is not None:
-            self._call.took(len(args[0]))
-            if not out and not http.waiting:
-                self._call.relieve()  # no write of ours will
-        return None
+        return self._took(len(args[0]))
 
     def _head(self, packed: bytes) -> None:
         http, answer = self.http, self.answer
         if http.last_request:
             answer.last()
         try:
-            shape = _shapes.get((packed, answer.kind))
-            if shape is None:
-                status, headers = unpack_head(packed)
-                if 100 <= status < 200:
-                    http.say(answer.head(status, headers))
-                else:
-                    shape = answer.shape(status, headers)
-                    _remember(packed, answer, shape)
-            if shape is not None:
-                status = shape.status
-                http.say(answer.dress(shape, self._extra()))
+            status, said = _shapes.head(packed, answer, self._extra())
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
+        http.say(said)
         if answer.begun:
             self._status = status
             if self._upload is not None:
@@ -276,7 +267,21 @@ class Exchange:
             if answer.tunnel:
                 self._until, self._pace = inf, max(self._pace, http.door.terms.keep_alive)
                 http.enter_tunnel()
-        return None
+        return self._took(len(packed))
+
+    def _took(self, size: int) -> None:
+        """The app has said so much, and perhaps all that the client will get."""
+        call = self._call
+        if not self.answer.done:
+            if call is not None:
+                call.took(size)
+        elif self.complete:
+            if self.head.method == b"HEAD":
+                self._leave(ConnectionGone("the HTTP client wants the head alone"))
+            self._finish()
+        elif call is not None:  # it reads on; what it still says is dropped
+            call.took(size)
+            call.relieve()
 
     def close(self) -> None:
         """The app has said everything."""
@@ -286,8 +291,7 @@ class Exchange:
             return self._malformed(problem.reason)
         if out:
             self.http.say(out)
-        self._finish()
-        return None
+        return self._finish()
 
     def _malformed(self, reason: str) -> None:
         error = HttpFormatError(reason)
@@ -310,10 +314,11 @@ class Exchange:
     # -- the end
 
     def expire(self, now: float) -> None:
-        """The app's time is over, unless it is the client who keeps it from speaking."""
+        """The app's time is over, unless it is the client who keeps it from speaking, or there is no request yet."""
+        if self._call is None and not self.complete:
+            return self.refused(Refused(408, "the request did not arrive in time"))
         if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
-            self._wait(now)
-            return
+            return self._wait(now)
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
         self.failed(error)
@@ -387,10 +392,3 @@ class Exchange:
             door.log.add(
                 Entry(self.http.client, door.wall(), self.head, self._status, sent, seconds, id, app, event, self.error)
             )
-
-
-def _remember(packed: bytes, answer: Answer, shape: Shape) -> None:
-    if len(packed) <= _SIZE:
-        if len(_shapes) >= _REMEMBERED:
-            _shapes.clear()
-        _shapes[packed, answer.kind] = shape

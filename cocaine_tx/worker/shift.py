@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from ..errors import CocaineError, Discarded
 from ..rpc.connection import Connection
 from ..rpc.turn import Turn
-from ..wire.frames import NO_HEADERS, Limits
+from ..wire.frames import NO_HEADERS, TRUSTING
 from ..wire.headers import Headers
 from ..wire.idl import Message, Slot
 from ..wire.protocols import CREDITS, EVENTS, HANDSHAKE, HEARTBEAT, TERMINATE
@@ -76,7 +76,7 @@ class Shift(Deeds):
         self._timer: IDelayedCall | None = None
         self._control: Channel | None = None
         self.intake = Intake(bindings, clock, config.buffer, config.credits)
-        session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, Limits())
+        session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, TRUSTING)
         session.kin = config.credits
         self.link = Link(session, Turn(clock), clock)
         self.link.made = self._connected

@@ -41,6 +41,10 @@ def wsgi(application: Application, name: str = "localhost", port: int = 80) -> H
     return HttpHandler(serve, "thread")
 
 
+#: Said by the body itself; applications would look for chunks in one that has none.
+_FRAMING = frozenset(("CONTENT_LENGTH", "TRANSFER_ENCODING"))
+
+
 class _Parts(io.RawIOBase):
     """A body in parts, as a file."""
 
@@ -101,11 +105,11 @@ def environ(request: BlockingHttpRequest, name: str, port: int) -> dict[str, Any
         made["CONTENT_LENGTH"] = length
     for key, value in request.headers:
         if "_" in key:
-            continue
+            continue  # it would pass for the name with hyphens, which fronts vouch for
         variable = key.upper().replace("-", "_")
         if variable == "CONTENT_TYPE":
             made[variable] = value
-        elif variable != "CONTENT_LENGTH":
+        elif variable not in _FRAMING:
             variable = f"HTTP_{variable}"
             made[variable] = f"{made[variable]}, {value}" if variable in made else value
     return made

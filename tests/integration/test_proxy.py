@@ -283,7 +283,7 @@ class ProxyTests(SynchronousTestCase):
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if nginx is None:
             raise SkipTest("nginx is not installed")
-        port, _ = self.proxy()
+        port, _ = self.proxy(**{"json-rpc": {"services": ["node"]}})
         front = free_port()
         folder = Path(tempfile.mkdtemp(prefix="ctx"))
         self.addCleanup(shutil.rmtree, folder, True)
@@ -305,3 +305,11 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(ask(front, "/x?y", **host), (200, b"GET /x?y "))
         self.assertEqual(ask(front, "/", "POST", b"hi", **host), (200, b"POST / hi"))
         self.assertEqual(ask(front, "/", Host="nope.apps.example.org")[0], 503)
+        # What a client says itself leads it nowhere else, neither to a service nor by path.
+        elsewhere = {"X_Cocaine_Service": "nope", "X_Cocaine_Event": "die", "X_Cocaine_Handle": "die"}
+        self.assertEqual(ask(front, "/", **host, **elsewhere), (200, b"GET / "))
+        call = '{"jsonrpc": "2.0", "id": 1, "method": "node.list"}'
+        self.assertEqual(ask(port, "/", "POST", call, X_Cocaine_JSON_RPC="1")[0], 200)
+        answer = ask(front, "/", "POST", call, **host, X_Cocaine_JSON_RPC="1")
+        self.assertEqual(answer, (200, f"POST / {call}".encode()))
+        self.assertEqual(ask(front, "/shop/http/", Host="else.example.org")[0], 404)

@@ -456,6 +456,20 @@ class CancelTests(StageCase):
         self.assertFalse(stage.ended)
 
 
+class TrustTests(StageCase):
+    def test_large_request(self):
+        """What a node has let through ends no worker, for others' requests are there too: large frames and headers."""
+
+        @self.worker.on("size")
+        async def size(request, response):
+            told = len(dict(request.headers)[b"custom"])
+            response.write(b"%d %d" % (told, len(await request.body(2**30))))
+
+        stage = self.stage()
+        event = stage.invoke("size", b"x" * (70 * 2**20), headers=((b"custom", b"h" * 100_000),))
+        self.assertEqual((event.chunks, event.closed), ([b"100000 73400320"], True))
+
+
 class PressureTests(StageCase):
     def test_slow_handler(self):
         """A request larger than the buffer is not read from the node until the handler has caught up."""
