@@ -394,7 +394,7 @@ class HttpConnection(Protocol):
 
     def abort(self, why: str = "") -> None:
         """End the connection now, with a reset; the log says why."""
-        self._closing = True
+        self._closing, self._client_due, self._write_due = True, inf, inf  # it is gone only a turn later
         if self._exchange is not None:
             self._exchange.error = self._exchange.error or why
         cast(Any, self.transport).abortConnection()
