@@ -191,7 +191,7 @@ class Call:
             self._seating = False
             self._pool.leave(self)
         channel, self._channel = self._channel, None
-        if channel is not None:
+        if channel is not None and channel.open:  # else it is counted no more, and whoever is has a request of its own
             channel.cancel(error)
             channel.abandon()
             upstream = self._upstream
