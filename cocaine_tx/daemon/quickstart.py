@@ -8,6 +8,7 @@ cocaine-proxy`` as processes of their own, and uses ``cocaine-tool`` as any oper
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ from pathlib import Path
 import yaml
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
+#: Its handlers are coroutines: a worker can have many events at a time, and few workers do for many clients.
+PROFILE = {"pool-limit": 4, "concurrency": 100, "queue-limit": 1000}
 #: Seconds until a daemon must answer.
 PATIENCE = 30.0
 
@@ -134,9 +137,9 @@ def _operate(port: int, daemons: list[subprocess.Popen[bytes]], stop: threading.
 
     _until(lambda: run("locate", "-n", "node").returncode == 0, daemons, stop, "the node does not answer")
     for words in (
-        ("profile", "upload", "-n", "default", "-r", "{}"),
+        ("profile", "upload", "-n", "hello", "-r", json.dumps(PROFILE)),
         ("app", "upload", str(EXAMPLE), "-n", "hello"),
-        ("app", "start", "-n", "hello", "-r", "default"),
+        ("app", "start", "-n", "hello", "-r", "hello"),
     ):
         done = run(*words)
         if done.returncode:

@@ -4,7 +4,8 @@ One request on its way through a gateway: a node is chosen, asked, and left for 
 What the client sends is kept until the node's first answer, so that it can be said again elsewhere. With that answer
 the choice is final, and the two channels are joined by `rpc.relay.Relay`: nobody of this room is in the data path then.
 
-It is safe to go elsewhere while the node has not answered at all, or has answered that it did not take the request.
+It is safe to go elsewhere while the node has not answered at all, or has answered that it did not take the request. A
+request that its caller marks (`ONCE`) is not sent elsewhere when a node that had taken it is lost.
 
 Source: reference ``node-engine.md`` section 8.3.
 """
@@ -28,7 +29,7 @@ from ..errors import (
 )
 from ..rpc.client import Remote
 from ..rpc.relay import Relay
-from ..wire.headers import REQUEST_TIMEOUT, Headers, timeout_header
+from ..wire.headers import ONCE, REQUEST_TIMEOUT, Headers, find, timeout_header
 from ..wire.idl import CHUNK, CREDIT, ERROR, Message, Slot
 from ..wire.session import Channel, error_of, is_error
 from .offer import Offer, Seeker
@@ -53,7 +54,7 @@ class Errand:
 
     __slots__ = (
         "_args", "_credit", "_deadline", "_ended", "_far", "_headers", "_held", "_kept", "_limit", "_near", "_offer",
-        "_relay", "_replay", "_seeker", "_size", "_tried", "_waiting", "bin",
+        "_once", "_relay", "_replay", "_seeker", "_size", "_tried", "_waiting", "bin",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +69,8 @@ class Errand:
     ) -> None:
         self._seeker = seeker
         self._near = near
-        self._headers = headers
+        self._once = find(headers, ONCE) is not None
+        self._headers = tuple(header for header in headers if header[0] != ONCE) if self._once else headers
         self._args = args
         self._deadline = deadline
         self._limit = limit
@@ -240,7 +242,7 @@ class Errand:
             self._end()
         elif channel is self._far:
             self._fail_offer()
-            if self._replay:
+            if self._replay and not self._once:
                 self._seek(reason)
             else:
                 self._refuse(_lost(reason))

@@ -18,9 +18,9 @@ from ..rpc.client import Dialer
 from ..rpc.deadlines import Deadlines, grain
 from ..rpc.dispatch import Dispatch
 from ..rpc.relay import Relay
-from ..wire.headers import Headers, timeout_of
-from ..wire.idl import STREAMING, Protocol, parse_protocol
-from ..wire.protocols import APP
+from ..wire.headers import KNOWS_ONCE, Headers, timeout_of
+from ..wire.idl import Protocol, parse_protocol
+from ..wire.protocols import APP, is_app
 from ..wire.session import Channel
 from .choice import Rules, choose
 from .errand import Errand
@@ -57,10 +57,9 @@ def _read(info: ServiceInfo) -> Protocol | None:
         protocol = parse_protocol(APP.name, info.version, info.graph)
     except RemoteProtocolError:
         return None
-    enqueue = protocol.named("enqueue")
-    if enqueue is None or protocol.named("info") is None or protocol.named("control") is None:
+    if protocol.named("info") is None or protocol.named("control") is None:
         return None
-    return protocol if enqueue.downstream is STREAMING and enqueue.upstream is STREAMING else None
+    return protocol if is_app(protocol) else None
 
 
 class VirtualApp:
@@ -223,12 +222,13 @@ class VirtualApp:
         return offer
 
     def _info(self, headers: Headers) -> Coroutine[Any, Any, tuple[Any, ...]]:
-        """One node's view: nodes do not know of one another, and no sum of theirs is anybody's state."""
+        """One node's view, since a sum is nobody's state; and what we know ourselves."""
         offer = self._some()
 
         async def asking() -> tuple[Any, ...]:
             line = offer.lines.ready() or await offer.lines.line()
-            return await line.call("info", timeout=INFO_TIMEOUT)
+            answer = await line.call("info", timeout=INFO_TIMEOUT)
+            return ({**answer[0], KNOWS_ONCE: True},) if answer and isinstance(answer[0], dict) else answer
 
         return asking()
 

@@ -26,6 +26,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from ..errors import HttpFormatError, LocalProtocolError
+from ..wire.http import unpack_head
 from .request import Fields, RequestHead
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -288,12 +289,24 @@ class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape]):
 
     __slots__ = ()
 
-    def remember(self, packed: bytes, answer: Answer, shape: Shape) -> None:
-        """Unless it is large."""
-        if len(packed) <= _SIZE:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[packed, answer.kind] = shape
+    def head(self, packed: bytes, answer: Answer, own: bytes) -> tuple[int, bytes]:
+        """
+        The status and the bytes of a head as a worker has packed it.
+
+        :param own: the proxy's own lines, for a final one.
+        :raises HttpFormatError: it is none, or cannot be put into HTTP.
+        """
+        shape = self.get((packed, answer.kind))
+        if shape is None:
+            status, headers = unpack_head(packed)
+            if 100 <= status < 200:
+                return status, answer.head(status, headers)
+            shape = answer.shape(status, headers)
+            if len(packed) <= _SIZE:
+                if len(self) >= _REMEMBERED:
+                    self.clear()
+                self[packed, answer.kind] = shape
+        return shape.status, answer.dress(shape, own)
 
 
 def _length(values: Iterable[bytes]) -> int | None:

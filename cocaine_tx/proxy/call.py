@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AppStopped, CocaineError, Unreachable
-from ..wire.headers import Headers
+from ..errors import AppStopped, CocaineError, ConnectionGone, Unreachable
+from ..wire.headers import ONCE_HEADER, Headers
 from ..wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from ..wire.session import Channel, error_of
-from .retry import repeatable
+from .retry import IDEMPOTENT, repeatable
 from .upstream import Pool, Upstream
 
 if TYPE_CHECKING:
     from .exchange import Exchange
+    from .upload import Upload
 
 #: Times the buffer's limit that may wait for a slow client while others share its connection to the app.
 _SHARED = 4
@@ -30,19 +31,21 @@ class Call:
     :param pool: of the app.
     :param event: what is asked of it.
     :param packed: the request; all of it, unless it is `streamed`.
+    :param upload: how its body travels; None: it has none.
     :ivar answered: the app has said something.
     """
 
     __slots__ = (
         "_channel", "_event", "_exchange", "_held", "_packed", "_pool", "_seating", "_streamed", "_tried",
-        "_tries", "_ungranted", "_upstream", "_windowed", "answered",
+        "_tries", "_ungranted", "_upload", "_upstream", "_windowed", "answered",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, pool: Pool, event: str, packed: bytes) -> None:
+    def __init__(self, exchange: Exchange, pool: Pool, event: str, packed: bytes, upload: Upload | None) -> None:
         self._exchange = exchange
         self._pool = pool
         self._event = event
         self._packed = packed
+        self._upload = upload
         self._upstream: Upstream | None = None
         self._channel: Channel | None = None
         self._tried: tuple[Upstream, ...] = ()
@@ -61,9 +64,9 @@ class Call:
 
     def stream(self) -> None:
         """Send only the head; the exchange is told when the rest can follow. Without windows it travels alone."""
-        self._streamed = True
+        self._seating = self._streamed = True
         if self._pool.windows:
-            self._pool.seat(self)
+            self._pool.seat(self, self._tried)
         else:
             self._pool.seat_alone(self)
 
@@ -77,6 +80,8 @@ class Call:
         self._upstream = upstream
         self._windowed = upstream.windows
         headers = self._exchange.headers(upstream.windows)
+        if upstream.once and self._exchange.head.method not in IDEMPOTENT:
+            headers += (ONCE_HEADER,)
         try:
             channel = upstream.remote.open("enqueue", self._event, receiver=self, headers=headers)
         except CocaineError as problem:
@@ -121,21 +126,30 @@ class Call:
         """Try again, or tell the exchange."""
         exchange, upstream = self._exchange, self._upstream
         self._let_go()
-        if repeatable(error, exchange.head.method, self.answered, not self._streamed):
+        if upstream is not None:
+            if isinstance(error, AppStopped):
+                self._pool.renew()
+            elif upstream.connection.over:
+                self._pool.set_aside(upstream)
+        whole = self._upload is None or not self._upload.given
+        if repeatable(error, exchange.head.method, self.answered, whole):
             if upstream is not None:
                 self._tried += (upstream,)
-                if isinstance(error, AppStopped):
-                    self._pool.renew()
-                elif upstream.connection.gone:
-                    self._pool.set_aside(upstream)
             self._tries += 1
             door = exchange.http.door
             if self._tries < door.terms.attempts and exchange.has_time() and door.budget.spend():
                 door.meters.retries += 1
                 self._upstream = None
-                self.send()
+                self._again()
                 return
         exchange.failed(error)
+
+    def _again(self) -> None:
+        if self._streamed and self._upload is not None:
+            self._upload.withdrawn()
+            self.stream()
+        else:
+            self.send()
 
     # -- pressure
 
@@ -179,7 +193,8 @@ class Call:
         """The answer is complete; what the app does afterwards is its own business."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.choke()
+            if channel.sending:  # a close would tell the app that it has all of the request
+                channel.fail(ConnectionGone("the answer has ended, and the rest of its request is dropped"))
             if self._windowed and channel.receiving:
                 channel.credit(UNLIMITED)  # what it still says is dropped; nothing will be taken that it could wait for
             channel.abandon()
@@ -192,10 +207,11 @@ class Call:
             self._pool.leave(self)
         channel, self._channel = self._channel, None
         if channel is not None and channel.open:  # else it is counted no more, and whoever is has a request of its own
+            upstream = self._upstream
+            alone = upstream is not None and upstream.aside and len(upstream.session) == 1
             channel.cancel(error)
             channel.abandon()
-            upstream = self._upstream
-            if upstream is not None and upstream.aside and len(upstream.session) <= 1:
+            if upstream is not None and alone:
                 upstream.remote.close()  # what it would still send is wanted by nobody
         self._let_go()
 

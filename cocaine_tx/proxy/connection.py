@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
@@ -34,6 +33,8 @@ from .secure import AnyOutlet, SecureOutlet, finish, half_of, outlet_for, part
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
 LINGER = 2.0
+#: Seconds in which a client is still answered when the proxy is to end: what it has sent may be on its way.
+GRACE = 1.0
 
 Pages = Callable[[RequestHead], Failure | None]
 
@@ -47,8 +48,6 @@ class HttpConnection(Protocol):
     :ivar half_closed: the client will send no more.
     :ivar watch: its limits of time.
     """
-
-    _log = Logger()
 
     def __init__(self, door: Door, pages: Pages | None = None) -> None:
         self.door = door
@@ -155,10 +154,8 @@ class HttpConnection(Protocol):
             if not self._in_head:
                 self._in_head = True
                 self._within(terms.head)
-        elif self.door.draining:
-            self._close()
         elif self._client_due == inf:
-            self._within(terms.keep_alive)
+            self._within(GRACE if self.door.draining else terms.keep_alive)
 
     def _refused(self, verdict: Refused) -> None:
         if self._exchange is not None:
@@ -196,13 +193,15 @@ class HttpConnection(Protocol):
 
     def connectionLost(self, reason: Reason = connectionDone) -> None:
         self._closing = self._gone = True
-        self.watch.leave()
+        self.watch.forget()
         if self._doubt is not None:
             self._doubt.settle()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.deserted()
         self.door.left(self)
+        # What they hold of us would keep all this, with a read's worth of bytes, until the collector comes.
+        self._outlet = self._doubt = None
 
     def read(self, head: RequestHead) -> Known:
         """What a request's head means to us; the parser gives the same one again when a client repeats itself."""
@@ -334,8 +333,7 @@ class HttpConnection(Protocol):
         if self._holders and self._client_due <= now:
             self._client_due = now + self.door.terms.body  # its silence is our doing
         if self._write_due <= now:
-            self._log.debug("{client} takes nothing and is cut off", client=self.client)
-            self.abort()
+            self.abort("the client takes nothing")
         elif self._exchange is not None and self._exchange.due <= now:
             self._exchange.expire(now)
         elif self._client_due <= now:
@@ -360,9 +358,9 @@ class HttpConnection(Protocol):
     # -- the end
 
     def drain(self) -> None:
-        """No further request is taken."""
+        """Only what is under way is taken."""
         if self._exchange is None and not self._closing and self._parser.idle:
-            self._close()
+            self._within(min(self._client_due - self.door.clock.seconds(), GRACE))
 
     def _close(self) -> None:
         """Send what was said, then end the connection."""
@@ -392,7 +390,9 @@ class HttpConnection(Protocol):
             self._holders.clear()
             cast(Any, self.transport).resumeProducing()
 
-    def abort(self) -> None:
-        """End the connection now, with a reset."""
+    def abort(self, why: str = "") -> None:
+        """End the connection now, with a reset; the log says why."""
         self._closing = True
+        if self._exchange is not None:
+            self._exchange.error = self._exchange.error or why
         cast(Any, self.transport).abortConnection()

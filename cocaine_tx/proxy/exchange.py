@@ -10,12 +10,12 @@ Source: reference ``http-tools-sdk.md`` sections 0.1, A.2 and A.6.
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
 from ..wire.headers import Headers
-from ..wire.http import pack_request, unpack_head
+from ..wire.http import pack_request
 from ..wire.session import Channel
 from .access import Entry
 from .answer import Answer, Ending, Shapes
@@ -113,11 +113,11 @@ class Exchange:
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
         self._identify(where.app, noted)
-        self._route = where
+        self._pool = pool = door.upstreams.pool(where.app, noted.sticky)
+        self._route = where if noted.sticky is None else where._replace(app=pool.name)
         self._total, self._pace = known.total, known.pace
-        self._pool = door.upstreams.pool(where.app, noted.sticky)
         if head.length != 0 or head.upgrade:
-            self._upload = Upload(self, self._pool, head, door.terms.inline)
+            self._upload = Upload(self, pool, head, door.terms.inline)
             self._upload.begin()
         return None
 
@@ -127,7 +127,7 @@ class Exchange:
         self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance_of(app))
         self._wire = noted.mapped + identity.headers
         # With it the app can write the same id into its own log.
-        self._added = [] if noted.id is not None else [(door.request_header, identity.id)]
+        self._added = [] if noted.id else [(door.request_header, identity.id)]
 
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""
@@ -181,6 +181,8 @@ class Exchange:
         assert self._route is not None
         call = self._called(self._route.headers + self._added, body)
         self._wait(now)
+        if body:
+            self._total = min(self._total, ceil(self._until - now))
         call.send()
 
     def send_alone(self, extra: Fields, tunnel: bool) -> None:
@@ -204,7 +206,7 @@ class Exchange:
         head, where, pool = self.head, self._route, self._pool
         assert where is not None and pool is not None
         packed = pack_request(head.method, where.uri, head.version, headers, body)
-        self._call = call = Call(self, pool, where.event, packed)
+        self._call = call = Call(self, pool, where.event, packed, self._upload)
         return call
 
     def _wait(self, now: float) -> None:
@@ -213,8 +215,10 @@ class Exchange:
         self.http.watch.expect(self.due, now)
 
     def has_time(self) -> bool:
-        """Another try may still succeed."""
-        return bool(self.http.door.clock.seconds() < self.due)
+        """Another try may still succeed; it is given what is left of the time, in whole seconds."""
+        now = self.http.door.clock.seconds()
+        self._total = min(self._total, ceil(self._until - now))
+        return bool(now < self.due)
 
     def opened(self, channel: Channel) -> None:
         """The head has been sent; the rest can follow, as much as the window allows if there is one."""
@@ -252,19 +256,10 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            shape = _shapes.get((packed, answer.kind))
-            if shape is None:
-                status, headers = unpack_head(packed)
-                if 100 <= status < 200:
-                    http.say(answer.head(status, headers))
-                else:
-                    shape = answer.shape(status, headers)
-                    _shapes.remember(packed, answer, shape)
-            if shape is not None:
-                status = shape.status
-                http.say(answer.dress(shape, self._extra()))
+            status, said = _shapes.head(packed, answer, self._extra())
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
+        http.say(said)
         if answer.begun:
             self._status = status
             if self._upload is not None:

@@ -1,8 +1,9 @@
 """
 The proxy's line to the locators: names to addresses, and which names are routing groups.
 
-One connection is kept and made again when somebody asks; locators are tried in their order. Groups are followed by the
-``routing`` stream, so that a sticky request finds its member here, without a question.
+One connection is kept and made again when somebody asks; locators are tried in their order, but one that could not be
+reached or did not answer comes last for a while. Groups are followed by the ``routing`` stream, so that a sticky
+request finds its member here, without a question.
 
 Source: reference ``protocol-v12.md`` section 10; ``http-tools-sdk.md`` section A.2 for the sticky header.
 """
@@ -16,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -30,6 +31,10 @@ from ..wire.session import Channel
 
 #: Seconds between attempts to follow the groups, at first and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 32.0
+#: Seconds in which a locator that has failed is tried after the others.
+DOUBTED = 30.0
+#: What those who wait are told at the end.
+STOPPING = "the proxy is being stopped"
 
 #: A group: points in ascending order, and the app at each.
 Ring = tuple[list[int], list[str]]
@@ -58,6 +63,8 @@ class Locators:
         self.regrouped = regrouped
         self._dialer = dialer
         self._addresses = tuple(addresses)
+        self._doubted: dict[Endpoint, float] = {}
+        self._address: Endpoint | None = None
         self._remote: Remote | None = None
         self._attempt: Deferred[None] | None = None
         self._waiting: list[Deferred[Remote]] = []
@@ -69,30 +76,85 @@ class Locators:
     # -- one connection
 
     def _connected(self) -> Deferred[Remote]:
-        waiting: Deferred[Remote] = Deferred(lambda gone: self._waiting.remove(gone))
-        if self._remote is not None and not self._remote.connection.gone:
+        waiting: Deferred[Remote] = Deferred(self._unwait)
+        if self._remote is not None and not self._remote.connection.over:
             waiting.callback(self._remote)
+            return waiting
+        if self._stopped:
+            waiting.errback(ConnectionGone(STOPPING))
             return waiting
         self._waiting.append(waiting)
         if self._attempt is None:
-            self._attempt = Deferred.fromCoroutine(self._connect())
+            attempt = Deferred.fromCoroutine(self._connect())
+            if not attempt.called:
+                self._attempt = attempt
         return waiting
 
+    def _unwait(self, waiting: Deferred[Remote]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+
     async def _connect(self) -> None:
-        problem: CocaineError | None = None
-        try:
-            self._remote = await self._dialer.locator(self._addresses)
-        except CocaineError as error:
-            problem = error
-        if problem is not None:  # to be connected is not yet to be answered
+        remote: Remote | None = None
+        problem: CocaineError = ConnectionGone("there is no locator")
+        now = self._dialer.reactor.seconds()
+        doubted = {place: until for place, until in self._doubted.items() if until > now}
+        for address in sorted(self._addresses, key=lambda place: doubted.get(place, 0.0)):
+            try:
+                remote = await self._dialer.locator([address])
+            except CocaineError as error:
+                problem = error
+                self._doubt(address)
+            except CancelledError:
+                problem = ConnectionGone(STOPPING)
+                break
+            else:
+                self._address = address
+                break
+        self._remote, self._attempt = remote, None
+        if remote is None:  # to be connected is not yet to be answered
             self.healthy = False
-        self._attempt = None
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            if problem is None and self._remote is not None:
-                one.callback(self._remote)
+            if remote is not None:
+                one.callback(remote)
             else:
-                one.errback(problem or ConnectionGone())
+                one.errback(problem)
+
+    def _doubt(self, address: Endpoint | None) -> None:
+        if address is not None:
+            self._doubted[address] = self._dialer.reactor.seconds() + DOUBTED
+
+    async def _ask(self, method: str, *args: Any) -> tuple[Any, ...]:
+        """
+        What a locator answers; another one is asked if the first says nothing.
+
+        :raises Unreachable: none answers.
+        """
+        problem = Unreachable()
+        for _ in range(2):
+            try:
+                remote = await self._connected()
+            except ConnectionGone as gone:
+                problem = Unreachable(f"no locator answers: {gone.reason}")
+                continue
+            try:
+                answer = await remote.call(method, *args, timeout=self.patience)
+            except ConnectionGone as gone:
+                # An idle connection may have died unseen; a fresh one decides.
+                problem = Unreachable(f"no locator answers: {gone.reason}")
+            except TooLate:
+                problem = Unreachable("the locator does not answer in time")
+                if remote is self._remote:
+                    self._doubt(self._address)
+                    self.hang_up()
+                if len(self._addresses) < 2:
+                    break
+            else:
+                self.healthy = True
+                return answer
+        self.healthy = False
+        raise problem
 
     async def resolve(self, name: str) -> ServiceInfo:
         """
@@ -101,29 +163,13 @@ class Locators:
         :raises ServiceNotFound: no such service.
         :raises Unreachable: no locator answers.
         """
-        for last in (False, True):
-            try:
-                remote = await self._connected()
-                info = service_info(await remote.call("resolve", name, timeout=self.patience))
-                self.healthy = True
-                return info
-            except ConnectionGone as problem:
-                # An idle connection may have died unseen; a fresh one decides.
-                if last:
-                    raise Unreachable(f"no locator answers: {problem.reason}") from problem
-            except TooLate as problem:
-                self.healthy = False
-                self.hang_up()
-                raise Unreachable("the locator does not answer in time") from problem
-        raise Unreachable()
+        return service_info(await self._ask("resolve", name))
 
     async def check(self) -> None:
         """Ask for the cluster, as the originals do, to know whether anybody answers."""
         try:
-            remote = await self._connected()
-            await remote.call("cluster", timeout=self.patience)
-            self.healthy = True
-        except (CocaineError, TooLate):
+            await self._ask("cluster")
+        except CocaineError:
             self.healthy = False
             self.hang_up()
 
@@ -180,6 +226,8 @@ class Locators:
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        if self._attempt is not None:
+            self._attempt.cancel()
         self.hang_up()
 
 

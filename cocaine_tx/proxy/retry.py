@@ -36,14 +36,14 @@ class Budget:
     """
     How many retries there may be.
 
-    :param share: of requests that may be sent again.
+    :param share: of requests that may be sent again; with none, nothing is.
     """
 
     __slots__ = ("_left", "share")
 
     def __init__(self, share: float) -> None:
         self.share = share
-        self._left = RESERVE if share else 0.0
+        self._left = RESERVE
 
     def earn(self) -> None:
         """A request has come."""
@@ -52,7 +52,7 @@ class Budget:
 
     def spend(self) -> bool:
         """Whether one more retry can be afforded; if so, it is paid."""
-        if self._left < 1.0:
+        if self._left < 1.0 or not self.share:
             return False
         self._left -= 1.0
         return True

@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from ..errors import CocaineError
 from ..wire.session import Channel
 from .answer import Answer
 from .failure import Failure, error_answer
@@ -42,10 +43,12 @@ class Upload:
     :param pool: of the app.
     :param limit: largest body that is sent whole.
     :ivar way: how it travels.
+    :ivar given: some of it has been given to an app, and is here no more.
     """
 
     __slots__ = (
-        "_channel", "_continued", "_ended", "_exchange", "_gathering", "_head", "_limit", "_pool", "_room", "way",
+        "_channel", "_continued", "_ended", "_exchange", "_gathering", "_head", "_limit", "_pool", "_room", "given",
+        "way",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, head: RequestHead, limit: int) -> None:
@@ -59,6 +62,7 @@ class Upload:
         self._channel: Channel | None = None
         self._room: float = 0
         self.way = Way.ASKING
+        self.given = False
 
     def begin(self) -> None:
         """The head has arrived: choose the way."""
@@ -69,7 +73,14 @@ class Upload:
             self._choose(self._pool.streams)
         else:
             self._exchange.http.hold(self)
-            self._pool.ask(self._told)
+            self._pool.ask(self._told, self._unanswered)
+
+    def _unanswered(self, error: CocaineError) -> None:
+        if not self._exchange.over:
+            self.way = Way.REFUSED
+            self._gathering.release()
+            self._exchange.http.release(self)
+            self._exchange.failed(error)
 
     def _told(self, streams: bool) -> None:
         if not self._exchange.over:
@@ -117,6 +128,7 @@ class Upload:
         """Some of the body has arrived."""
         channel = self._channel
         if channel is not None:
+            self.given = True
             channel.chunk(data)
             self._room -= len(data)
             if self._room <= 0:
@@ -159,6 +171,12 @@ class Upload:
             self.take(part)
         if self._ended:
             channel.choke()
+
+    def withdrawn(self) -> None:
+        """The app has not taken the head, which goes to another one; the rest waits."""
+        self._channel = None
+        if self.way is Way.STREAMED:
+            self._exchange.http.hold(self)
 
     def credited(self, size: int) -> None:
         """The app has read so much."""

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
+from math import inf
 from random import random
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as TooLate
 from twisted.logger import Logger
 
-from ..errors import CocaineError, RemoteProtocolError, Unreachable
+from ..errors import CocaineError, ConnectionGone, ServiceNotFound, Unreachable
 from ..interfaces import Endpoint
 from ..rpc.client import Dialer, Remote
 from ..rpc.connection import Connection
 from ..wire.idl import parse_protocol
-from .locators import Locators
+from ..wire.protocols import is_app
+from .abilities import Abilities, abilities
+from .locators import STOPPING, Locators
+from .pulse import DEAD, SILENT, Pulse
 
 #: Seconds an endpoint that could not be reached is tried only after all others.
 EJECTED = 10.0
@@ -34,10 +37,8 @@ UNUSED = 600.0
 BATCH = 32
 #: Seconds between such requests.
 CLOSE = 0.005
-#: Seconds for the app to say what it takes.
-INFO_TIME = 5.0
-#: What those who wait are told at the end.
-STOPPING = "the proxy is being stopped"
+#: Seconds after which a connection whose replacement could not be made is tried to be replaced again.
+AGAIN = 5.0
 
 
 class Passenger(Protocol):
@@ -54,23 +55,31 @@ class Upstream:
     """
     One live connection.
 
+    :ivar address: where it leads.
     :ivar session: its channels; ``len`` of it is the load.
     :ivar expires: when it is replaced.
     :ivar aside: it is offered to nobody any more.
     :ivar streams: the app takes bodies in parts.
     :ivar windows: each stream can be limited by itself.
+    :ivar once: whoever is there can be told that a request may be carried out only once.
+    :ivar pulse: whether the node still lives.
     """
 
-    __slots__ = ("aside", "connection", "expires", "remote", "session", "streams", "windows")
+    __slots__ = (
+        "address", "aside", "connection", "expires", "once", "pulse", "remote", "session", "streams", "windows",
+    )  # fmt: skip
 
-    def __init__(self, remote: Remote, expires: float, streams: bool = False, windows: bool = False) -> None:
+    def __init__(self, remote: Remote, address: Endpoint, expires: float, can: Abilities) -> None:
         self.remote = remote
+        self.address = address
         self.connection: Connection = remote.connection
         self.session = remote.connection.session
-        self.session.kin = windows
+        self.session.kin = can.windows
         self.expires = expires
-        self.streams = streams
-        self.windows = windows
+        self.streams = can.streams
+        self.windows = can.windows
+        self.once = can.once
+        self.pulse = Pulse(remote)
         self.aside = False
 
 
@@ -141,16 +150,24 @@ class Pool:
         for at in range(start - count, start):
             upstream = offered[at]
             load = len(upstream.session)
-            if load < least and not upstream.connection.held and upstream not in excluded:
+            connection = upstream.connection
+            if load < least and not (connection.held or connection.over) and upstream not in excluded:
                 best, least = upstream, load
                 if not load:
                     break
         return best
 
+    def _elsewhere(self, tried: tuple[Upstream, ...]) -> Upstream | None:
+        """The least loaded that leads elsewhere: where one was lost, the others to the same node may be as dead."""
+        places = {upstream.address for upstream in tried}
+        others = [one for one in self.open if one.address not in places and not one.connection.over]
+        return min(others, key=lambda one: len(one.session), default=None)
+
     def seat(self, passenger: Passenger, excluded: tuple[Upstream, ...] = ()) -> None:
-        """Offer a connection now or later; those in ``excluded`` only if there is no other."""
+        """Offer a connection now or later: to another place than those in ``excluded``, or another one, if there is."""
         self.used = self._dialer.reactor.seconds()
-        upstream = self.pick(excluded) or (self.pick() if excluded else None)
+        upstream = self._elsewhere(excluded) if excluded else None
+        upstream = upstream or self.pick(excluded) or (self.pick() if excluded else None)
         if upstream is not None:
             passenger.offered(upstream)
         elif len(self._waiting) >= self._most_waiting:
@@ -203,23 +220,34 @@ class Pool:
     async def _connected(self) -> Upstream:
         info = await self._locators.resolve(self.name)
         protocol = parse_protocol(self.name, info.version, info.graph)
-        if protocol.named("enqueue") is None:
-            raise RemoteProtocolError(f"{self.name} is not an application")
+        if not is_app(protocol):
+            raise ServiceNotFound(f"{self.name} is not an application")
         clock = self._dialer.reactor
         problem: CocaineError = Unreachable(f"{self.name} has no address")
         for address in sorted(info.endpoints, key=lambda place: self._ejected.get(place, 0.0) > clock.seconds()):
             try:
                 remote = await self._dialer.connect([address], protocol)
+                can = await self._introduced(remote)
             except CocaineError as error:
-                self._ejected[address] = clock.seconds() + EJECTED
+                self._eject(address)
                 problem = Unreachable(error.reason)
                 continue
             self._ejected.pop(address, None)
-            streams, windows = await _abilities(remote)
-            upstream = Upstream(remote, clock.seconds() + self.lifespan * (1 + random()), streams, windows)
+            upstream = Upstream(remote, address, clock.seconds() + self.lifespan * (1 + random()), can)
             remote.connection.lost = partial(self._lost, upstream)
             return upstream
         raise problem
+
+    async def _introduced(self, remote: Remote) -> Abilities:
+        """What a new connection leads to; one that leads to nobody is closed."""
+        try:
+            return await abilities(remote)
+        except BaseException:
+            remote.close()
+            raise
+
+    def _eject(self, address: Endpoint) -> None:
+        self._ejected[address] = self._dialer.reactor.seconds() + EJECTED
 
     def _made(self, upstream: Upstream) -> None:
         self._connecting -= 1
@@ -272,17 +300,41 @@ class Pool:
 
     def tend(self, now: float) -> None:
         """Once a second: replace what has aged, close what has finished."""
+        for upstream in [*self.open, *self.aside]:
+            self._look_at(upstream)
         for upstream in [old for old in self.open if old.expires <= now]:
-            upstream.expires = now + self.lifespan  # until the replacement has come, or this attempt has failed
+            if len(self.open) > self.size:
+                self.set_aside(upstream)
+                continue
+            upstream.expires = inf  # until the replacement has come, or this attempt has failed
             self._connecting += 1
-            self._run(self._connect(partial(self._replace, upstream), self._failed))
+            self._run(self._connect(partial(self._replace, upstream), partial(self._unreplaced, upstream)))
         for upstream in list(self.aside):
             self.finished(upstream)
         self._ejected = {place: until for place, until in self._ejected.items() if until > now}
 
+    def _look_at(self, upstream: Upstream) -> None:
+        """A node that hangs is left alone; when it goes on hanging, its requests are told."""
+        missed = upstream.pulse.look()
+        if missed == SILENT:
+            self._log.warn("{name}: {where} does not answer", name=self.name, where=upstream.connection.peer)
+            self._eject(upstream.address)
+            self.set_aside(upstream)
+        elif missed == DEAD:
+            upstream.connection.sever(ConnectionGone("the node does not answer"))
+
+    def _unreplaced(self, old: Upstream, error: CocaineError) -> None:
+        old.expires = self._dialer.reactor.seconds() + AGAIN
+        self._failed(error)
+
     def _replace(self, old: Upstream, made: Upstream) -> None:
         self._made(made)
         self.set_aside(old)
+
+    @property
+    def unused(self) -> bool:
+        """No request runs on its connections."""
+        return not (self.aside or any(len(upstream.session) for upstream in self.open))
 
     @property
     def forgotten(self) -> bool:
@@ -306,39 +358,29 @@ class Pool:
         """Whether a stream on one of the connections would be limited by itself."""
         return bool(self.open) and all(upstream.windows for upstream in self.open)
 
-    def ask(self, told: Callable[[bool], None]) -> None:
-        """Find out `streams`; an app that cannot be reached takes nothing in parts."""
+    def ask(self, told: Callable[[bool], None], failed: Callable[[CocaineError], None]) -> None:
+        """Find out `streams`, or that the app cannot be reached."""
         if self.streams is not None:
             told(self.streams)
         else:
-            self.seat(_Question(self, told))
-
-
-async def _abilities(remote: Remote) -> tuple[bool, bool]:
-    """Whether the app takes bodies in parts, and whether its node knows windows; an original knows neither word."""
-    if remote.protocol.named("info") is None:
-        return False, False
-    try:
-        (info, *_) = await remote.call("info", timeout=INFO_TIME)
-    except (CocaineError, TooLate, ValueError):
-        return False, False
-    if not isinstance(info, dict):
-        return False, False
-    return info.get(b"http-streaming") is True, info.get(b"credits") is True
+            self.seat(_Question(self, told, failed))
 
 
 class _Question:
     """Waits for the first connection, which knows."""
 
-    def __init__(self, pool: Pool, told: Callable[[bool], None]) -> None:
+    def __init__(
+        self, pool: Pool, told: Callable[[bool], None], failed: Callable[[CocaineError], None]
+    ) -> None:
         self._pool = pool
         self._told = told
+        self._failed = failed
 
     def offered(self, upstream: Upstream) -> None:
         self._told(bool(self._pool.streams))
 
     def unserved(self, error: CocaineError) -> None:
-        self._told(False)
+        self._failed(error)
 
 
 __all__ = ["UNUSED", "Passenger", "Pool", "Upstream"]

@@ -84,7 +84,7 @@ class Upstreams:
         self._timer = self._dialer.reactor.callLater(TEND, self._tend)
         for name, pool in list(self.pools.items()):
             pool.tend(now)
-            if pool.used + UNUSED < now and not pool.aside:
+            if pool.used + UNUSED < now and pool.unused:
                 pool.close()
             if pool.forgotten:
                 del self.pools[name]

@@ -121,17 +121,22 @@ class Watch(Generic[T]):
         self.due = inf
         self._bin = 0.0
         self._deadlines = deadlines
-        self._item = item
+        self._item: T | None = item
 
     def expect(self, due: float, now: float) -> None:
         """Something must have happened by ``due``."""
-        if due < self.due:
+        if due < self.due and self._item is not None:
             self.leave()
             self.due = due
             self._bin = self._deadlines.enter(self._item, due, grain(due - now))
 
     def leave(self) -> None:
         """Nothing is expected."""
-        if self.due != inf:
+        if self.due != inf and self._item is not None:
             self._deadlines.leave(self._item, self._bin)
             self.due = inf
+
+    def forget(self) -> None:
+        """Nothing will be expected any more; the item, which holds us, is held no longer."""
+        self.leave()
+        self._item = None

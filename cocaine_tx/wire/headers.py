@@ -30,6 +30,11 @@ AUTHORIZATION = b"authorization"
 #: Ours: bytes of the answer that may be on their way before the caller grants more; 8 bytes, little-endian. Only sent
 #: to peers that have said that they know `idl.CREDIT`.
 WINDOW = b"x-cocaine-window"
+#: Ours: a call that may be carried out only once; only sent to gateways, which say by the key `KNOWS_ONCE` of what they
+#: answer to ``info`` that they know it.
+ONCE = b"x-cocaine-once"
+ONCE_HEADER: Header = (ONCE, b"1")
+KNOWS_ONCE = b"once"
 #: Key of our announcements' extra map: this node knows windows and credits.
 KNOWS_CREDITS = "x-cocaine-credits"
 LOCATOR_EXTRA = b"x-cocaine-locator-extra"
@@ -73,7 +78,7 @@ class HeaderDecoder:
     """
     One direction's table of one connection.
 
-    :param limit: most bytes of names and values in one frame's headers.
+    :param limit: most bytes of one frame's headers, each counted as in the table: its name, its value and `ENTRY_COST`.
     """
 
     __slots__ = ("_dynamic", "_latest", "_limit", "_meaning", "_size")
@@ -120,7 +125,7 @@ class HeaderDecoder:
                     plain = False
             else:
                 raise HeaderError("a header is neither an index nor a triple")
-            total += len(header[0]) + len(header[1])
+            total += ENTRY_COST + len(header[0]) + len(header[1])
             if total > self._limit:
                 raise HeaderError(f"headers are larger than {self._limit} bytes")
             headers.append(header)

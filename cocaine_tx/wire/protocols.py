@@ -6,7 +6,7 @@ Source: reference ``protocol-v12.md`` sections 4.2 and 10 to 20, ``observed-runt
 
 from __future__ import annotations
 
-from .idl import ANY, INT, LIST, MAP, PRIMITIVE, RAW, STREAMING, VOID, Optional, Slot, protocol, state
+from .idl import ANY, INT, LIST, MAP, PRIMITIVE, RAW, STREAMING, VOID, Optional, Protocol, Slot, protocol, state
 
 _DISCARD = state((0, "discard", VOID))
 
@@ -87,11 +87,25 @@ TEMPLATE_VARIABLE = "COCAINE_TX_TEMPLATE"
 EVENTS = protocol("events", 1, (Slot(0, "invoke", STREAMING, STREAMING, (RAW,)),))
 INVOKE = EVENTS.slots[0]
 
+
+
+def is_app(spoken: Protocol) -> bool:
+    """
+    Whether a service is an application's, whatever its message numbers are: it takes events, and streams both ways.
+
+    A node's own service takes events as well, each with the name of the application it is for.
+    """
+    enqueue = spoken.named("enqueue")
+    if enqueue is None or spoken.named("start_app") is not None:
+        return False
+    return enqueue.downstream is STREAMING and enqueue.upstream is STREAMING
+
+
 #: Protocols of the services whose ids a client knows without asking.
 BY_NAME = {made.name: made for made in (LOCATOR, LOGGING, STORAGE, NODE, APP)}
 
 __all__ = [
     "APP", "BY_NAME", "CONTROL", "CREDITS", "CREDITS_VARIABLE", "EVENTS", "HANDSHAKE", "HEARTBEAT", "INVOKE",
     "LOCATOR", "LOGGING", "METRICS",
-    "NODE", "STORAGE", "TEMPLATE_VARIABLE", "TERMINATE", "UNICORN", "WORKER",
+    "NODE", "STORAGE", "TEMPLATE_VARIABLE", "TERMINATE", "UNICORN", "WORKER", "is_app",
 ]  # fmt: skip

@@ -278,8 +278,9 @@ class CrashLogTests(SynchronousTestCase):
         self.assertEqual(told, [b"1", b"2", b"3"])
 
     def test_limit(self) -> None:
-        """Storage keeps the newest crash logs of an app, and no more than so many."""
+        """Storage keeps the newest crash logs of an app, and no more than so many; what is no time goes first."""
         stage = Stage()
+        self.successResultOf(stage.storage.write("crashlogs", "\u00b2:foreign", b"", ["hello"]))
         moments = iter(range(1, 100))
         logs = CrashLogs(stage.storage, "hello", kept=3, now=lambda: float(next(moments)))
         for number in range(5):

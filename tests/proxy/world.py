@@ -84,20 +84,22 @@ class App:
 
     :ivar jobs: every event, in order.
     :ivar greet: called with each new job; ``play``: when the proxy has sent all of it.
+    :ivar say_info: makes the answer to ``info``.
     """
 
     spoken = APP
 
-    def __init__(self, world: World, name: str, port: int) -> None:
+    def __init__(self, world: World, name: str, port: int, host: str = NODE) -> None:
         self.name = name
-        self.address = (NODE, port)
+        self.address = (host, port)
         self.jobs: list[Job] = []
         self.play: Any = None
         self.greet: Any = None
         self.info: dict[str, Any] = {}
-        dispatch = Dispatch(APP, {"info": lambda headers: (self.info,)}, {"enqueue": self._enqueue})
+        self.say_info: Any = lambda: (self.info,)
+        dispatch = Dispatch(APP, {"info": lambda headers: self.say_info()}, {"enqueue": self._enqueue})
         self.factory = ServiceFactory(dispatch, Hospitality(world.turn, world.node))
-        world.node.listenTCP(port, self.factory, interface=NODE)
+        world.network.host(host).listenTCP(port, self.factory, interface=host)
 
     def _enqueue(self, channel: Channel, headers: Headers, event: bytes, tag: bytes = b"") -> None:
         job = Job(channel, headers, event)
@@ -148,9 +150,11 @@ class World:
         self.node = self.network.host(NODE)
         self.turn = Turn(self.network)
         self.apps: dict[str, App] = {}
+        self.made = 0
         self.resolved: list[str] = []
         self.routers: list[Channel] = []
         self.mute = False  # the locator says nothing
+        self.unanswered = 0
         dispatch = Dispatch(
             LOCATOR, {"resolve": self._resolve, "cluster": self._cluster}, {"routing": self._routing}
         )
@@ -176,6 +180,7 @@ class World:
 
     def _resolve(self, headers: Headers, name: bytes, seed: bytes = b"") -> Any:
         if self.mute:
+            self.unanswered += 1
             return Deferred()
         self.resolved.append(name.decode())
         app = self.apps.get(name.decode())
@@ -186,8 +191,10 @@ class World:
     def _routing(self, channel: Channel, headers: Headers, uid: bytes) -> None:
         self.routers.append(channel)
 
-    def app(self, name: str = "app", play: Any = None) -> App:
-        self.apps[name] = made = App(self, name, 30000 + len(self.apps))
+    def app(self, name: str = "app", play: Any = None, host: str = NODE) -> App:
+        """The locator sends everybody who asks from now on to this one."""
+        self.made += 1
+        self.apps[name] = made = App(self, name, 30000 + self.made, host)
         made.play = play
         return made
 

@@ -10,6 +10,8 @@ Verbs, one a line; what each says is compared with the lines under ``----``:
 ``where NAME [seed=S]``              all answers that the gateway gives to resolve
 ``ask APP [N] [chunks..]``           N requests through the gateway: which nodes answered, or which error
 ``hold APP``                         a request that is not answered yet; ``held`` says what became of all those
+``once APP``                         the same, for a request that may be carried out only once
+``info APP``                         what the gateway answers to ``info`` of the app
 ``answer NAME``                      the node answers what it holds
 ``kill NAME``, ``freeze NAME``, ``thaw NAME``, ``deafen NAME``, ``mute NAME``, ``heal NAME``  losses and their ends
 ``offer NAME APP``, ``withdraw NAME APP``, ``full NAME``, ``room NAME``                     what a node has
@@ -35,6 +37,7 @@ from cocaine_tx.rpc.dispatch import Dispatch, Hospitality, ServiceFactory
 from cocaine_tx.rpc.turn import Turn
 from cocaine_tx.storage.memory import MemoryStorage
 from cocaine_tx.testing.network import Network
+from cocaine_tx.wire.headers import ONCE_HEADER
 from cocaine_tx.wire.protocols import APP, LOCATOR
 
 #: Of the gateway's choices among nodes, so that a story is told the same way every time.
@@ -280,10 +283,10 @@ class Cluster:
                 return f"error {list(error.pair)} {error.reason}"
         return " ".join(sorted(places))
 
-    async def _request(self, app, event, chunks):
+    async def _request(self, app, event, chunks, headers=()):
         service = await self.client.dialer.service((("10.0.1.1", 10053),), app)
         try:
-            channel, stream = service.stream("enqueue", event)
+            channel, stream = service.stream("enqueue", event, headers=headers)
             for chunk in chunks:
                 channel.chunk(chunk)
             channel.choke()
@@ -305,10 +308,23 @@ class Cluster:
             return "\n".join(sorted(answers))
         return "\n".join(f"{number} {answer}" for answer, number in sorted(answers.items()))
 
-    def do_hold(self, app, event="hold"):
+    def do_hold(self, app, event="hold", headers=()):
         outcome = []
-        Deferred.fromCoroutine(self._request(app, event, [])).addBoth(outcome.append)
+        Deferred.fromCoroutine(self._request(app, event, [], headers)).addBoth(outcome.append)
         self.held.append(outcome)
+
+    def do_info(self, app):
+        async def asking():
+            service = await self.client.dialer.service((("10.0.1.1", 10053),), app)
+            try:
+                return str(*await service.call("info"))
+            finally:
+                service.close()
+
+        return self._wait(Deferred.fromCoroutine(asking()))
+
+    def do_once(self, app):
+        self.do_hold(app, headers=(ONCE_HEADER,))
 
     def do_begin(self, app):
         self.do_hold(app, "begin")

@@ -1,0 +1,47 @@
+"""What a client's connection leaves behind when it ends."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from cocaine_tx.proxy.connection import HttpConnection
+from tests.proxy.world import World, get
+
+BROKEN_OFF = b"PUT /nope/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n" + b"x" * 60000
+
+
+class Transport(StringTransport):
+    """Like a socket's transport, which does not hold its protocol when that is told of the end."""
+
+    def loseWriteConnection(self) -> None:
+        pass
+
+
+class EndTests(SynchronousTestCase):
+    def ended(self, world: World, said: bytes) -> weakref.ref[HttpConnection]:
+        """A client says this, gets its answer and is gone."""
+        connection: Any = HttpConnection(world.door)
+        connection.makeConnection(Transport())
+        connection.dataReceived(said)
+        for _ in range(10):
+            world.advance(0.1)
+        self.assertTrue(connection.transport.value().startswith(b"HTTP/1.1 "))
+        connection.connectionLost()
+        world.advance()
+        return weakref.ref(connection)
+
+    def test_nothing(self) -> None:
+        """It goes at once with all it holds, and does not wait for the collector: thousands may end in a second."""
+        for said in (get(), get("/nope/http/"), b"GET / HTTP/1.1\r\n\r\n", BROKEN_OFF):
+            world = World(inline=1000)
+            self.addCleanup(world.stop)
+            world.app(play=lambda job: job.answer(b"x"))
+            gc.disable()
+            self.addCleanup(gc.enable)
+            self.assertIsNone(self.ended(world, said)(), said[:40])
+            gc.enable()
