@@ -60,7 +60,7 @@ class Inherited:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        # Twisted's TLS needs pyOpenSSL, which only those install who have such an endpoint.
+        # Twisted's TLS brings pyOpenSSL, which costs time and memory where nobody has such an endpoint.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
         return self.adopt(TLSMemoryBIOFactory(contextFactory, False, factory))

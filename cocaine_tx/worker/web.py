@@ -264,6 +264,9 @@ class HttpResponse:
 class BlockingHttpRequest(BlockingRequest[HttpRequest]):
     """`HttpRequest` for a thread."""
 
+    #: What came with the head, as in `HttpRequest`; the raw event's method of that name is `read_all` here.
+    body: bytes  # type: ignore[assignment]
+
     def __init__(self, request: HttpRequest, calls: Any) -> None:
         super().__init__(request, calls)
         self.method = request.method
@@ -271,7 +274,7 @@ class BlockingHttpRequest(BlockingRequest[HttpRequest]):
         self.path = request.path
         self.query = request.query
         self.version = request.version
-        self.body = request.body  # type: ignore[assignment,method-assign]
+        self.body = request.body
 
     @property
     def upgrade(self) -> str:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from ..errors import ConfigError
 from ..rpc.reactor import install_reactor
@@ -39,6 +39,12 @@ class Worker:
         self.config = config
         self._handlers: dict[str, tuple[Handler, Kind, Adapter | None]] = {}
         self.spans: list[Span] = []
+
+    @overload
+    def on(self, event: str, *, run: Kind | None = None) -> Callable[[H], H]: ...
+
+    @overload
+    def on(self, event: str, handler: H, *, run: Kind | None = None) -> H: ...
 
     def on(self, event: str, handler: Any = None, *, run: Kind | None = None) -> Any:
         """

@@ -98,7 +98,7 @@ def environ(request: BlockingHttpRequest, name: str, port: int) -> dict[str, Any
         made["wsgi.input"] = io.BufferedReader(_Parts(request), _READ)
         length = request.headers.get("content-length")
     else:
-        body = request.read_all(max(BODY_LIMIT, len(request.body)))  # type: ignore[arg-type]
+        body = request.read_all(max(BODY_LIMIT, len(request.body)))
         made["wsgi.input"] = io.BytesIO(body)
         length = str(len(body))
     if length is not None:

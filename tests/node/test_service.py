@@ -6,6 +6,7 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import CocaineError, ComponentNotFound
@@ -303,13 +304,24 @@ class CrashLogTests(SynchronousTestCase):
         for each in pending:
             self.assertNoResult(each)
 
-    def test_log_output(self) -> None:
-        """With log-output a worker's lines are in the node's log under the app's name."""
-        from twisted.logger import globalLogPublisher
-
+    def logged(self) -> list[Any]:
+        """What is said from now on."""
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        return events
+
+    def test_strange_key(self) -> None:
+        """A misspelt key of a profile is said in the node's log; the old names of keys are not."""
+        events = self.logged()
+        stage = Stage()
+        stage.act = echo
+        stage.start(profile={"pool-limt": 3, "startup-timeout": 2, "queue-limit": 5})
+        self.assertEqual([event["key"] for event in events if "key" in event], ["pool-limt"])
+
+    def test_log_output(self) -> None:
+        """With log-output a worker's lines are in the node's log under the app's name."""
+        events = self.logged()
         stage = Stage()
         stage.act = echo
         stage.start(profile={"pool-min": 1, "log-output": True})
