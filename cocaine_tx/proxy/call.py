@@ -206,7 +206,7 @@ class Call:
             self._seating = False
             self._pool.leave(self)
         channel, self._channel = self._channel, None
-        if channel is not None:
+        if channel is not None and channel.open:  # else it is counted no more, and whoever is has a request of its own
             upstream = self._upstream
             alone = upstream is not None and upstream.aside and len(upstream.session) == 1
             channel.cancel(error)

@@ -360,9 +360,7 @@ class HttpConnection(Protocol):
     def drain(self) -> None:
         """Only what is under way is taken."""
         if self._exchange is None and not self._closing and self._parser.idle:
-            now = self.door.clock.seconds()
-            self._client_due = min(self._client_due, now + GRACE)
-            self.watch.expect(self._client_due, now)
+            self._within(min(self._client_due - self.door.clock.seconds(), GRACE))
 
     def _close(self) -> None:
         """Send what was said, then end the connection."""
