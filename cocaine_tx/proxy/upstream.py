@@ -314,12 +314,13 @@ class Pool:
         self._ejected = {place: until for place, until in self._ejected.items() if until > now}
 
     def _look_at(self, upstream: Upstream) -> None:
-        """A node that hangs is left alone; when it goes on hanging, its requests are told."""
+        """A node that hangs is left alone, by all connections to it; when it goes on hanging, its requests are told."""
         missed = upstream.pulse.look()
         if missed == SILENT:
             self._log.warn("{name}: {where} does not answer", name=self.name, where=upstream.connection.peer)
             self._eject(upstream.address)
-            self.set_aside(upstream)
+            for other in [one for one in self.open if one.address == upstream.address]:
+                self.set_aside(other)
         elif missed == DEAD:
             upstream.connection.sever(ConnectionGone("the node does not answer"))
 

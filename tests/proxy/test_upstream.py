@@ -107,6 +107,26 @@ class HangingNodeTests(UpstreamCase):
         self.run_for(world, 10)
         self.assertEqual([self.status(client) for client in asked], [200] * 4)
 
+    def test_idle_ones(self) -> None:
+        """When one connection to a node is silent, the idle ones to it are left as well."""
+        world = self.world()
+        world.upstreams.size = 4
+        first = world.app(play=ok)
+        for _ in range(4):
+            world.ask(get())
+            self.run_for(world, 1)
+        self.assertEqual(len(first.factory.connections), 4)
+        first.play = None
+        second = world.app(play=ok, host=OTHER)
+        client = world.ask(get())
+        for number in range(2):
+            world.network.cut(*((NODE, PROXY), (PROXY, NODE))[number])
+        self.run_for(world, 5)
+        world.network.mend(NODE, PROXY)  # the locator lives there too
+        world.network.mend(PROXY, NODE)
+        world.advance()
+        self.assertEqual((self.status(world.ask(get())), len(second.jobs), client.got), (200, 1, b""))
+
     def test_dies(self) -> None:
         """What was with a node that dies goes to another one at once, not to that node's other connections first."""
         world = self.world()
