@@ -63,7 +63,7 @@ class HttpConnection(Protocol):
         self._asked = False  # the end of the turn will flush
         self._telling = False
         self._request_read = False  # the request being answered has been read to its end
-        self._in_head = False
+        self._in_head = self._in_body = False
         self._tunnel = False
         self._closing = False  # nothing more is read
         self._gone = False
@@ -108,7 +108,7 @@ class HttpConnection(Protocol):
                         self._exchange.body(cast(Body, event).data)
                 elif kind is End:
                     self._client_due = inf
-                    self._request_read = True
+                    self._request_read, self._in_body = True, False
                     if self._exchange is not None:
                         self._exchange.end()
                 else:
@@ -138,6 +138,7 @@ class HttpConnection(Protocol):
         now = self.door.clock.seconds()
         self._in_head = False
         if head.length != 0:
+            self._in_body = True
             self._client_due = now + self.door.terms.body
             self.watch.expect(self._client_due, now)
         self._exchange = exchange = Exchange(self, head, now)
@@ -145,7 +146,7 @@ class HttpConnection(Protocol):
 
     def _await_head(self) -> None:
         """No request is being answered: the client may be silent for a while, but not inside a head."""
-        if self._request_read or self._exchange is not None:
+        if self._request_read or self._in_body or self._exchange is not None:
             return
         terms, now = self.door.terms, self.door.clock.seconds()
         if not self._parser.idle:
