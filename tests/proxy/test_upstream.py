@@ -311,6 +311,20 @@ class CareTests(UpstreamCase):
         world.advance()
         self.assertIn(b"at last", client.got)
 
+    def test_slow_first_body(self) -> None:
+        """A slow body for an app that nobody has asked for before makes connections that are looked after."""
+        world = self.world()
+        app = world.app(play=ok)
+        client = world.ask(POST[:-1])
+        self.run_for(world, 3)
+        client.send(POST[-1:])
+        world.advance()
+        self.assertEqual(self.status(client), 200)
+        self.assertEqual([len(pool.open) for pool in world.upstreams.pools.values()], [1])
+        for _ in range(130):
+            world.advance(5)
+        self.assertEqual((app.factory.connections, world.upstreams.pools), (set(), {}))
+
     def test_fewer(self) -> None:
         """A pool that is made smaller loses connections as they age; no request notices."""
         world = self.world()
