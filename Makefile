@@ -24,16 +24,17 @@ export PYTHONPATH := $(CURDIR)
 .NOTPARALLEL:
 .PHONY: run test bench lint docs clean
 
+# `exec`: make's signals are to reach it, not a shell between them.
 run: $(VENV)/run.stamp
-	$(BIN)/python -m cocaine_tx.daemon.quickstart \
-	    --http-port $(HTTP_PORT) --locator-port $(LOCATOR_PORT) --data $(DATA_DIR)
+	exec $(BIN)/python -m cocaine_tx.daemon.quickstart \
+	    --http-port $(HTTP_PORT) --locator-port $(LOCATOR_PORT) --data "$(DATA_DIR)"
 
 test: $(VENV)/test.stamp $(ORIGINAL)/ready
-	COCAINE_ORIGINAL_PYTHON=$(CURDIR)/$(ORIGINAL)/bin/python COCAINE_ORIGINAL_PATH=$(CURDIR)/tests/original \
+	COCAINE_ORIGINAL_PYTHON="$(CURDIR)/$(ORIGINAL)/bin/python" COCAINE_ORIGINAL_PATH="$(CURDIR)/tests/original" \
 	    $(BIN)/python -m tests.run $(TESTS)
 
 bench: $(VENV)/bench.stamp $(ORIGINAL)/ready
-	COCAINE_ORIGINAL_PYTHON=$(CURDIR)/$(ORIGINAL)/bin/python COCAINE_ORIGINAL_PATH=$(CURDIR)/tests/original \
+	COCAINE_ORIGINAL_PYTHON="$(CURDIR)/$(ORIGINAL)/bin/python" COCAINE_ORIGINAL_PATH="$(CURDIR)/tests/original" \
 	    $(BIN)/python -m bench
 
 # Tables are aligned by hand, so there is no `ruff format --check`.
@@ -53,10 +54,14 @@ clean:
 # One stamp for each list of requirements in setup.cfg. The install is editable in the `compat` mode, which puts this
 # folder on sys.path; the usual editable mode hides twisted/plugins from twistd.
 
+# A half-made environment must not look like one the next time.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "$(PYTHON) is not Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); \
+	    echo "$(PYTHON) cannot make an environment; on Debian and Ubuntu install python3-venv, then try again" >&2; \
+	    exit 1; }
 
 $(VENV)/run.stamp: setup.cfg setup.py pyproject.toml | $(BIN)/python
 	PYTHONPATH= $(BIN)/python -m pip install --disable-pip-version-check --quiet \

@@ -18,7 +18,6 @@ from typing import Any
 
 from . import beside, cold, load
 from .processes import Platform, cpu, descendants
-from .visitors import Visitors
 from .yardstick import unit
 
 HERE = Path(__file__).resolve().parent
@@ -82,7 +81,7 @@ def main() -> int:
             print("echo, original Python worker: not measured, its environment is not built (make test builds it)")
         else:
             _echo(table, platform, node.pid, "echo, original Python worker", HERE / "apps" / "original", original)
-        _hello(table, platform, node.pid)
+        beside.report(yardstick, platform, node.pid)
     print()
     cold.report(yardstick)
     return 0
@@ -109,16 +108,6 @@ def _echo(table: Table, platform: Platform, node: int, title: str, folder: Path,
         run = partial(load.echo, port, "echo", b"x" * 100, count, flight)
         table.row(title, flight, run, {"node": [node], "worker": workers})
     platform.tool("app", "stop", "-n", name)
-
-
-def _hello(table: Table, platform: Platform, node: int) -> None:
-    platform.tool("profile", "upload", "-n", "hello", "-r", json.dumps(PROFILE))
-    platform.tool("app", "upload", str(HERE.parent / "examples" / "hello"), "-n", "hello")
-    platform.tool("app", "start", "-n", "hello", "-r", "hello")
-    proxy = platform.start_proxy()
-    Visitors(platform.http, "/hello/http/", 1).leave()
-    chain = {"proxy": [proxy.pid, *descendants(proxy.pid)], "node": [node], "worker": descendants(node)}
-    beside.report(table.yardstick, platform.http, chain)
 
 
 def _port(platform: Platform, service: str) -> int:

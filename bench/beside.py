@@ -13,13 +13,18 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from cocaine_tx.daemon.quickstart import PROFILE
+
 from .processes import ROOT, Platform, cpu, descendants, free_port
 from .visitors import Visitors
 from .yardstick import unit
 
 #: How long each number of connections is measured, in seconds.
 SECONDS = 12.0
-PROFILE = json.dumps({"pool-limit": 1, "concurrency": 1000, "queue-limit": 1000, "spawn-timeout": 10})
+#: How long visitors come before anything is measured, in seconds: new workers are up by then.
+WARM = 3.0
+#: The same app under the profile that ``make run`` gives it, and under that of the original when nobody says anything.
+APPS = {"hello": json.dumps(PROFILE), "hello-default": "{}"}
 
 
 @dataclass
@@ -56,40 +61,63 @@ class Side:
         return sorted(self.times)[len(self.times) // 2]
 
 
-def report(yardstick: float, port: int, chain: dict[str, list[int]], seconds: float = SECONDS) -> None:
+def report(yardstick: float, platform: Platform, node: int, seconds: float = SECONDS) -> None:
     """
-    Print the comparison.
+    Print the comparison, with and without an app's usual crowd of workers.
 
-    :param port: the proxy's; the app ``hello`` runs behind it.
-    :param chain: its processes.
+    :param platform: with a node that runs.
+    :param node: its process.
     """
+    for app, profile in APPS.items():
+        platform.run_app(app, ROOT / "examples" / "hello", profile)
+    proxy = platform.start_proxy().pid
     alone = free_port()
     uvicorn = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "hello:app", "--port", str(alone), "--http", "httptools", "--loop", "uvloop",
-         "--no-access-log", "--log-level", "error"],
+         "--no-access-log", "--log-level", "error", "--timeout-keep-alive", "600"],
         cwd=ROOT / "bench" / "apps" / "asgi", stdin=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         _wait(alone, uvicorn)
         for connections in (1, 64):
-            sides = [
-                Side(Visitors(alone, "/", connections), {"uvicorn": [uvicorn.pid]}),
-                Side(Visitors(port, "/hello/http/", connections), chain),
-            ]
+            crowds = {app: Visitors(platform.http, f"/{app}/http/", connections) for app in APPS}
             try:
-                for side in sides:
-                    side.visitors.ask(20 * connections)
-                end = time.monotonic() + seconds
-                while time.monotonic() < end:
-                    for side in sides:
-                        side.ask(50 * connections if connections > 1 else 300)
-                _show(yardstick, connections, *sides)
+                for crowd in crowds.values():
+                    _warm(crowd, connections)
+                chain = {"proxy": [proxy], "node": [node], "workers": descendants(node)}
+                sides = {app: Side(crowd, chain) for app, crowd in crowds.items()}
+                reference = Side(Visitors(alone, "/", connections), {"": [uvicorn.pid]})
+                _compare(yardstick, connections, reference, sides, seconds)
             finally:
-                for side in sides:
-                    side.visitors.leave()
+                for crowd in crowds.values():
+                    crowd.leave()
     finally:
         uvicorn.terminate()
         uvicorn.wait()
+
+
+def _warm(crowd: Visitors, connections: int) -> None:
+    """Until all workers that the crowd calls for are there."""
+    end = time.monotonic() + WARM
+    while time.monotonic() < end:
+        crowd.ask(20 * connections)
+
+
+def _compare(yardstick: float, connections: int, alone: Side, sides: dict[str, Side], seconds: float) -> None:
+    try:
+        alone.visitors.ask(20 * connections)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for side in (alone, *sides.values()):
+                side.ask(50 * connections if connections > 1 else 300)
+        _show(yardstick, connections, "uvicorn, hello", alone)
+        for app, side in sides.items():
+            _show(yardstick, connections, f"HTTP chain, {app}", side)
+            ratio, added = side.all / alone.all, (side.median - alone.median) * 1e6
+            print(f"{'':34}{connections:>10}   the chain costs {ratio:.2f} of uvicorn's CPU, median +{added:.0f} us")
+        sys.stdout.flush()
+    finally:
+        alone.visitors.leave()
 
 
 def _wait(port: int, uvicorn: subprocess.Popen[bytes]) -> None:
@@ -103,14 +131,11 @@ def _wait(port: int, uvicorn: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
 
 
-def _show(yardstick: float, connections: int, alone: Side, chain: Side) -> None:
-    parts = ", ".join(f"{name} {chain.each(name) / yardstick:.0f}" for name in chain.spent)
-    for title, side, rest in (("uvicorn, hello", alone, ""), ("HTTP hello through the proxy", chain, f" ({parts})")):
-        rate, median, units = len(side.times) / side.wall, side.median * 1e6, side.all / yardstick
-        print(f"{title:<34}{connections:>10}{rate:>9.0f}{median:>8.0f}{'':>8}   {units:.0f}{rest}")
-    ratio, added = chain.all / alone.all, (chain.median - alone.median) * 1e6
-    print(f"{'':34}{connections:>10}   the chain costs {ratio:.2f} of uvicorn's CPU, median +{added:.0f} us")
-    sys.stdout.flush()
+def _show(yardstick: float, connections: int, title: str, side: Side) -> None:
+    parts = ", ".join(f"{name} {side.each(name) / yardstick:.0f}" for name in side.spent if name)
+    rate, median, units = len(side.times) / side.wall, side.median * 1e6, side.all / yardstick
+    rest = f" ({parts})" if parts else ""
+    print(f"{title:<34}{connections:>10}{rate:>9.0f}{median:>8.0f}{'':>8}   {units:.0f}{rest}")
 
 
 def main() -> int:
@@ -119,13 +144,9 @@ def main() -> int:
     yardstick = unit()
     with Platform() as platform:
         node = platform.start_node()
-        platform.run_app("hello", ROOT / "examples" / "hello", PROFILE)
-        proxy = platform.start_proxy()
-        Visitors(platform.http, "/hello/http/", 1).leave()
-        chain = {"proxy": [proxy.pid], "node": [node.pid], "worker": descendants(node.pid)}
         print(f"one unit: {yardstick * 1e6:.2f} us of CPU\n")
         print(f"{'work':<34}{'in flight':>10}{'req/s':>9}{'p50 us':>8}{'':>8}   CPU in units for each request")
-        report(yardstick, platform.http, chain, seconds)
+        report(yardstick, platform, node.pid, seconds)
     return 0
 
 

@@ -42,15 +42,23 @@ def read(path: str | None, environ: Mapping[str, str]) -> Document:
 
     :raise ConfigError: it cannot be read or parsed.
     """
+    return parse(text_of(path), path or BUILT_IN, environ)
+
+
+def text_of(path: str | None) -> str:
+    """
+    What is in a file; nothing for None, which makes the built-in defaults.
+
+    :raise ConfigError: it cannot be read.
+    """
     if path is None:
-        return parse("", BUILT_IN, environ)
+        return ""
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            return file.read()
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from e
-    return parse(text, path, environ)
+        raise ConfigError(f"{path}: cannot be read: {reason}; give a file that this user may read") from e
 
 
 def parse(text: str, file: str, environ: Mapping[str, str]) -> Document:

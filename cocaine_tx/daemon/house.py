@@ -33,7 +33,6 @@ from ..rpc.reactor import attend
 from ..rpc.turn import Turn
 from ..storage.files import FileStorage
 from ..storage.service import StorageService
-from ..wire.frames import Limits
 from . import settings
 from .ports import Ports
 
@@ -56,10 +55,8 @@ class Runtime:
         self.uuid = config.uuid or str(uuid.uuid4())
         self.turn = Turn(reactor)
         attend(reactor, config.limits.busy_poll)
-        self.limits = Limits(
-            frame=config.limits.frame_size, headers=config.limits.header_size, channels=config.limits.channels
-        )
-        self.dialer = Dialer(reactor, self.turn, self.limits)
+        self.limits = config.limits.session
+        self.dialer = Dialer(reactor, self.turn, self.limits, config.limits.connect_timeout)
         self.threads = ThreadPool(0, THREADS, "disk")
         self.storage: IStorage = self._storage(config.storages["core"])
         self.directory = Directory(config.locator.restrict)
@@ -159,13 +156,7 @@ class Runtime:
         """
         self._forget_withdrawn()
         factory = ServiceFactory(dispatch, self._hospitality)
-        number = self._ports.take(name)
-        try:
-            port = self.reactor.listenTCP(number, factory, interface=self.config.network.endpoint, backlog=1024)
-        except CannotListenError as problem:
-            self._ports.release(name)
-            words = _unavailable(name, self.config.network.endpoint, number, problem.socketError)
-            raise PublishError(words) from problem
+        port = self._listen(name, factory)
         endpoints = tuple((address, port.getHost().port) for address in self._addresses)
         self._factories.append(factory)
 
@@ -177,6 +168,22 @@ class Runtime:
 
         info = ServiceInfo(endpoints, dispatch.protocol.version, dispatch.protocol.graph())
         return Publication(name, info, withdraw)
+
+    def _listen(self, name: str, factory: ServiceFactory) -> Any:
+        """On its own port, or on any of the shared ones that nobody else has, be it the end of a connection."""
+        address, tried = self.config.network.endpoint, set[int]()
+        while True:
+            number = self._ports.take(name)
+            try:
+                return self.reactor.listenTCP(number, factory, interface=address, backlog=1024)
+            except CannotListenError as problem:
+                self._ports.release(name)
+                if not self._ports.shared(name):
+                    raise PublishError(_unavailable(name, address, number, problem.socketError)) from problem
+                if number in tried:
+                    words = f"network.shared: no port for {name}: {problem.socketError}; give a range with free ones"
+                    raise PublishError(words) from problem
+                tried.add(number)
 
     def _forget_withdrawn(self) -> None:
         """Withdrawn services are remembered only as long as a client is still connected."""

@@ -13,19 +13,22 @@ the option ``TCP_NOTSENT_LOWAT`` (Linux 3.12). What is under way in the network 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
 from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from ..errors import ConfigError
+from .endpoints import refusal
 
 #: Bytes that the kernel keeps for one client beside those it has sent: what a turn of the reactor lets a fast one take.
 UNSENT = 128 * 1024
+#: Seconds of accepting those who have waited, before a port is closed; there may always come others.
+LONGEST_WELCOME = 0.2
 
 
 class Inherited:
@@ -57,7 +60,7 @@ class Inherited:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        # Twisted's TLS needs pyOpenSSL, which only those install who have such an endpoint.
+        # Twisted's TLS brings pyOpenSSL, which costs time and memory where nobody has such an endpoint.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
         return self.adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
@@ -66,11 +69,12 @@ class Inherited:
         return self.adopt(factory)
 
 
-async def open_port(reactor: Any, description: str, factory: Any, backlog: int) -> Any:
+async def open_port(reactor: Any, description: str, factory: Any, backlog: int, key: str = "endpoints") -> Any:
     """
     Listen at an endpoint string.
 
     :param backlog: connections that may wait to be accepted; unlike the endpoint's own, the same for every kind.
+    :param key: where it stands in the configuration.
     :raises ConfigError: it is none, or it cannot be had.
     """
     try:
@@ -78,14 +82,9 @@ async def open_port(reactor: Any, description: str, factory: Any, backlog: int) 
         port.socket.listen(backlog)
         _keep_little(port.socket)
         return port
-    except (CannotListenError, OSError) as problem:
-        reason = str(getattr(problem, "socketError", problem)).rstrip(".")
-        mend = "stop who has it, or give another"
-        raise ConfigError(f"endpoints: {description!r} cannot be had: {reason}; {mend}") from problem
     except Exception as problem:
         # Twisted's parsers raise whatever they stumble over.
-        mend = "give one such as tcp:8080:interface=127.0.0.1"
-        raise ConfigError(f"endpoints: {description!r} is no endpoint: {problem}; {mend}") from problem
+        raise refusal(key, description, problem) from problem
 
 
 async def adopt_port(reactor: Any, description: str, fd: int, factory: Any, backlog: int) -> Any:
@@ -101,6 +100,29 @@ async def adopt_port(reactor: Any, description: str, fd: int, factory: Any, back
         _keep_little(port.socket)
         return port
     return await open_port(Inherited(reactor, fd), description, factory, backlog)
+
+
+def leave_port(port: Any) -> None:
+    """
+    Listen no more. Whoever is connected already is accepted first: the kernel would reset all whom we have not met yet.
+
+    The socket is closed before this returns, since others would come until the reactor's next turn.
+    """
+    if not port.connected:
+        return
+    waiting = select.poll()
+    waiting.register(port.fileno(), select.POLLIN)
+    end = port.reactor.seconds() + LONGEST_WELCOME
+    while port.reactor.seconds() < end and [event for _, event in waiting.poll(0)] == [select.POLLIN]:
+        port.doRead()
+    port.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+
+
+def hand_over_port(port: Any) -> None:
+    """Let go of a socket that children have as well: they decide when nobody listens any more."""
+    # Twisted would shut it down, which ends it for everybody who shares it.
+    port._shouldShutdown = False
+    port.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
 
 
 def _keep_little(listening: socket.socket) -> None:

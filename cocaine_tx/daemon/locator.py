@@ -21,7 +21,7 @@ from .document import BUILT_IN, read
 from .house import Runtime, try_ports
 from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
-from .twistd import DaemonService, refuse
+from .twistd import DaemonService, end_on_hangup, refuse
 
 
 class Options(usage.Options):
@@ -64,6 +64,7 @@ def station_service(name: str, role: Role, options: Mapping[str, Any]) -> IServi
         station = Station(reactor, config)
     except CocaineError as problem:
         raise refuse(name, options["config"], problem) from problem
+    end_on_hangup(reactor)
     return DaemonService(name, options["config"] or BUILT_IN, reactor, station.start, station.stop)
 
 

@@ -29,7 +29,7 @@ from .document import BUILT_IN, read
 from .house import Runtime, make_folder, try_ports
 from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
-from .twistd import DaemonService, refuse
+from .twistd import DaemonService, end_on_hangup, refuse
 
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})
@@ -128,4 +128,5 @@ def makeService(options: Mapping[str, Any]) -> IService:
         node = Node(reactor, config)
     except CocaineError as problem:
         raise refuse("cocaine-node", options["config"], problem) from problem
+    end_on_hangup(reactor)
     return DaemonService("cocaine-node", options["config"] or BUILT_IN, reactor, node.start, node.stop)

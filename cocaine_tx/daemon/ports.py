@@ -43,10 +43,14 @@ class Ports:
             if self._system:
                 return 0
             if not self._free:
-                raise PublishError("no ports left for allocation; widen network.shared")
+                raise PublishError("network.shared: no ports left for allocation; give a wider range")
             port = self._free.popleft()
         self._named[name] = port
         return port
+
+    def shared(self, name: str) -> bool:
+        """Whether another port would do as well for a service, if somebody else has the one that it was given."""
+        return name not in self._pinned and not self._system
 
     def release(self, name: str) -> None:
         """The service is gone; a shared port is used again after all others."""

@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python import usage
@@ -34,14 +36,23 @@ from ..proxy.upstreams import Upstreams
 from ..rpc.client import Dialer
 from ..rpc.reactor import attend, install_reactor
 from ..rpc.turn import Turn
-from ..wire.frames import Limits
 from . import proxy_settings
-from .document import BUILT_IN, read
-from .inherited import adopt_port, open_port
-from .lines import LogFile, LogLines
+from .document import BUILT_IN, parse, read, text_of
+from .endpoints import read_certificates, renew, try_endpoints
+from .inherited import adopt_port, leave_port, open_port
+from .lines import LogFile, LogLines, try_file
+from .openfiles import allow_clients
 from .reports import Board, Reporter
-from .supervisor import VARIABLE, Supervisor
+from .supervisor import HEARD, SHARED, VARIABLE, Orders, Supervisor
 from .twistd import DaemonService, refuse
+
+
+def _count(text: str) -> int:
+    """As ``processes`` of the file."""
+    number = int(text)
+    if not 0 <= number <= 1024:
+        raise ValueError("give a whole number from 0 to 1024")
+    return number
 
 
 class Options(usage.Options):
@@ -49,7 +60,7 @@ class Options(usage.Options):
 
     optParameters = [
         ["config", "c", None, "YAML file"],
-        ["processes", None, None, "how many processes share the endpoints; 0: one for each core", int],
+        ["processes", None, None, "how many processes share the endpoints; 0: one for each core", _count],
     ]
 
 
@@ -69,10 +80,10 @@ class Proxy:
         self.config = config
         self._path = path
         self._sockets = sockets
+        self._endpoints = config.endpoints
         turn = Turn(reactor)
         attend(reactor, config.wire.busy_poll)
-        limits = Limits(config.wire.frame_size, config.wire.header_size, channels=config.wire.channels)
-        dialer = Dialer(reactor, turn, limits)
+        dialer = Dialer(reactor, turn, config.wire.session, config.wire.connect_timeout)
         locators = Locators(dialer, config.locators, config.timeouts.resolve)
         pool = config.pool
         upstreams = Upstreams(dialer, locators, pool.size, pool.lifespan, pool.services)
@@ -91,7 +102,8 @@ class Proxy:
 
         :raises ConfigError: an endpoint cannot be had.
         """
-        for warning in self.config.warnings:
+        missing = allow_clients(self.config.limits.connections)
+        for warning in (*self.config.warnings, *([missing] if missing else [])):
             self._log.warn("{warning}", warning=warning)
         self.door.upstreams.start()
         if self._unicorn is not None:
@@ -101,32 +113,43 @@ class Proxy:
             if self._sockets:
                 socket = self._sockets[place]
                 port = await adopt_port(self.reactor, description, socket, self._factory, self.config.backlog)
+                os.close(socket)  # or it would listen until we end, with nobody to accept
             else:
                 port = await open_port(self.reactor, description, self._factory, self.config.backlog)
             self._ports.append(port)
         if self._sockets:
             self._reporter = Reporter(self.reactor, self.door.totals)
         elif self.config.operations is not None:
-            factory = pages(self.door, self.door.totals, self.config.limits.connections)
-            self._ports.append(await open_port(self.reactor, self.config.operations, factory, self.config.backlog))
+            factory = pages(self.reactor, self.config, self.door.totals)
+            where, backlog = self.config.operations, self.config.backlog
+            self._ports.append(await open_port(self.reactor, where, factory, backlog, "operations"))
         # What has been made so far stays for ever; looking through it again and again would cost a tenth of our time.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         self._log.info("proxy is up at {where}", where=", ".join(endpoints))
 
     def reload(self) -> None:
-        """SIGHUP: read the file again, and open the access log again. A file with a fault changes nothing."""
+        """SIGHUP: read the file and the certificates again, open the access log again. A fault changes nothing."""
         self._lines.reopen()
+        if len(self._ports) < len(self._endpoints):
+            return  # still starting, with what has just been read
         try:
             config = proxy_settings.proxy_settings(read(self._path, os.environ))
+            certificates = read_certificates(self.reactor, "endpoints", self._endpoints)
         except CocaineError as problem:
             self._log.error("the configuration stays as it was: {reason}", reason=problem.reason)
             return
+        for place, certificate in certificates.items():
+            renew(self._ports[place], certificate)
         old, self.config = self.config, config
         attend(self.reactor, config.wire.busy_poll)
+        for warning in config.warnings:
+            if warning not in old.warnings:
+                self._log.warn("{warning}", warning=warning)
         if _fixed(config) != _fixed(old):
             self._log.warn(
-                "endpoints, operations, locators, processes, unicorn and access-log.file change only by a restart"
+                "endpoints, operations, locators, processes, backlog, unicorn, access-log.file and wire (but for "
+                "drain-timeout and busy-poll) change only by a restart"
             )
         self.door.reload(terms(config))
         self.door.budget.share = config.retry.budget
@@ -136,12 +159,14 @@ class Proxy:
         self._log.info("the configuration has been read again")
 
     async def stop(self) -> None:
-        """Let nobody in, finish what has begun, leave."""
-        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports], consumeErrors=True)
+        """Let nobody else in, finish what has begun, leave."""
+        for port in self._ports:
+            leave_port(port)
         drained = self.door.drain()
         drained.addTimeout(self.config.wire.drain_timeout, self.reactor, onTimeoutCancel=lambda *_: None)
         await drained
-        self.door.close()
+        # A reset takes a turn; by a process that has ended before, the kernel says a regular end.
+        await self.door.close().addTimeout(1.0, self.reactor, onTimeoutCancel=lambda *_: None)
         if self._unicorn is not None:
             self._unicorn.stop()
         if self._reporter is not None:
@@ -152,8 +177,10 @@ class Proxy:
 
 def _fixed(config: proxy_settings.Proxy) -> tuple[object, ...]:
     """What is looked at only when the proxy starts."""
+    wire = replace(config.wire, drain_timeout=0.0, busy_poll=0.0)
     return (
-        config.endpoints, config.operations, config.locators, config.processes, config.unicorn, config.access_log.file
+        config.endpoints, config.operations, config.locators, config.processes, config.backlog, config.unicorn,
+        config.access_log.file, wire,
     )  # fmt: skip
 
 
@@ -203,24 +230,54 @@ def terms(config: proxy_settings.Proxy) -> Terms:
     )
 
 
-def pages(door: Door, totals: Callable[[], Totals], most: int) -> DoorFactory:
-    """What operators are shown, to at most so many of them."""
-    shown = Operations(totals)
-    return DoorFactory(door, lambda door: HttpConnection(door, shown), most)
+def pages(reactor: Any, config: proxy_settings.Proxy, totals: Callable[[], Totals]) -> DoorFactory:
+    """
+    What operators are shown, by a door of their own that leads nowhere else.
+
+    They are neither counted nor logged with the clients, and get in when clients have taken all their connections.
+    """
+    turn, shown = Turn(reactor), Operations(totals)
+    dialer = Dialer(reactor, turn)
+    upstreams = Upstreams(dialer, Locators(dialer, config.locators), 1, config.pool.lifespan, {})
+    door = Door(reactor, turn, upstreams, terms(config), AccessLog(None, reactor.callLater, LogLines().write))
+    return DoorFactory(door, lambda door: HttpConnection(door, shown), config.limits.connections)
 
 
-def supervisor(reactor: Any, config: proxy_settings.Proxy, path: str | None, count: int) -> Supervisor:
-    """The parent of several processes; operators' requests it answers itself, by a door that leads nowhere else."""
-    board, operations = Board(), None
+def settings_in(text: str, path: str | None) -> proxy_settings.Proxy:
+    """
+    The settings in a file's text.
+
+    :raises ConfigError: it has a fault.
+    """
+    return proxy_settings.proxy_settings(parse(text, path or BUILT_IN, os.environ))
+
+
+def supervisor(
+    reactor: Any, text: str, path: str | None, count: int, outputs: Mapping[int, int | str]
+) -> Supervisor:
+    """The parent of several processes; operators' requests it answers itself."""
+
+    config, board, operations = settings_in(text, path), Board(), None
+
+    def orders(text: str) -> Orders:
+        given = Orders(text, settings_in(text, path).wire.drain_timeout + 5)
+        read_certificates(reactor, "endpoints", config.endpoints)
+        return given
+
     if config.operations is not None:
-        turn = Turn(reactor)
-        dialer = Dialer(reactor, turn)
-        upstreams = Upstreams(dialer, Locators(dialer, config.locators), 1, config.pool.lifespan, {})
-        log = AccessLog(None, reactor.callLater, LogLines().write)
-        door = Door(reactor, turn, upstreams, terms(config), log)
-        operations = (config.operations, pages(door, board.totals, config.limits.connections))
-    patience = config.wire.drain_timeout + 5
-    return Supervisor(reactor, config.endpoints, count, _child(path), patience, board, config.backlog, operations)
+        operations = (config.operations, pages(reactor, config, board.totals))
+    return Supervisor(
+        reactor, config.endpoints, count, _child(path), orders(text), lambda: orders(text_of(path)),
+        board, config.backlog, outputs, operations,
+    )  # fmt: skip
+
+
+def _outputs(twistd: Mapping[str, Any] | None) -> Mapping[int, int | str]:
+    """Children's logs go where ours goes: to stdout, or through us to wherever twistd has been told to put it."""
+    if twistd is None:
+        return SHARED
+    elsewhere = not twistd["nodaemon"] or twistd["syslog"] or twistd["logger"] or twistd["logfile"] not in (None, "-")
+    return HEARD if elsewhere else SHARED
 
 
 def makeService(options: Mapping[str, Any]) -> IService:
@@ -228,27 +285,34 @@ def makeService(options: Mapping[str, Any]) -> IService:
     install_reactor()
     from twisted.internet import reactor
 
-    path = options["config"]
+    path = options["config"] and os.path.abspath(options["config"])
+    # A child must not pass this on.
+    inherited = os.environ.pop(VARIABLE, None)
     try:
-        config = proxy_settings.proxy_settings(read(path, os.environ))
+        text = text_of(options["config"]) if inherited is None else sys.stdin.buffer.read().decode()
+        config = settings_in(text, options["config"])
+        if inherited is None:
+            try_endpoints(reactor, "endpoints", config.endpoints)
+            try_endpoints(reactor, "operations", [config.operations] if config.operations is not None else [])
+            if config.access_log.file is not None:
+                try_file(config.access_log.file)
     except CocaineError as problem:
-        raise refuse("cocaine-proxy", path, problem) from problem
+        raise refuse("cocaine-proxy", options["config"], problem) from problem
     count = config.processes if options["processes"] is None else options["processes"]
     count = count or os.cpu_count() or 1
     made: Proxy | Supervisor
-    if VARIABLE in os.environ:
-        # A child must not pass this on.
-        sockets = tuple(int(number) for number in os.environ.pop(VARIABLE).split(","))
-        made = Proxy(reactor, config, path, sockets)
+    if inherited is not None:
+        endpoints, sockets = zip(*json.loads(inherited), strict=True)
+        made = Proxy(reactor, replace(config, endpoints=endpoints), path, sockets)
     elif count > 1:
-        made = supervisor(reactor, config, path, count)
+        made = supervisor(reactor, text, path, count, _outputs(getattr(options, "parent", None)))
     else:
         made = Proxy(reactor, config, path, ())
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(made.reload))  # type: ignore[attr-defined]
-    return DaemonService("cocaine-proxy", path or BUILT_IN, reactor, made.start, made.stop)
+    return DaemonService("cocaine-proxy", options["config"] or BUILT_IN, reactor, made.start, made.stop)
 
 
 def _child(path: str | None) -> list[str]:
     """The command line of one of several processes, behind the interpreter."""
     twistd = ["-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "cocaine-proxy"]
-    return twistd if path is None else [*twistd, "--config", os.path.abspath(path)]
+    return twistd if path is None else [*twistd, "--config", path]

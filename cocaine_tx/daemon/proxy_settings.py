@@ -7,6 +7,7 @@ Source: reference ``http-tools-sdk.md`` sections A.2 and A.6; keys that the orig
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,6 +144,11 @@ class Unicorn:
     tvm: Tvm | None = None
 
 
+#: RFC 9110 section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: A host without a port; an IPv6 address has brackets then.
+_ALONE = re.compile(r"[^:]*|\[[^\]]*\]")
+
 #: Where the original proxy looked, whatever its options said.
 _PATHS = {"tornado": ("/proxy_apps_timeouts", "/zipkin_sampling"), "rust": ("", "")}
 
@@ -216,9 +222,11 @@ def proxy_settings(document: Document) -> Proxy:
         "locators": _locators(root, default.locators),
         "processes": root.whole("processes", default.processes, 0, 1024),
         "backlog": root.whole("backlog", default.backlog, 1, 65535),
-        "request_header": root.text("request-header", default.request_header),
-        "sticky_header": root.text("sticky-header", default.sticky_header),
-        "mapped_headers": root.texts("mapped-headers", default.mapped_headers),
+        "request_header": _header(root, "request-header", root.text("request-header", default.request_header)),
+        "sticky_header": _header(root, "sticky-header", root.text("sticky-header", default.sticky_header)),
+        "mapped_headers": tuple(
+            _header(root, "mapped-headers", name) for name in root.texts("mapped-headers", default.mapped_headers)
+        ),
         "host_suffix": root.optional_text("host-suffix"),
         "timeouts": _timeouts(root.section("timeouts")),
         "pool": _pool(root.section("pool")),
@@ -234,12 +242,19 @@ def proxy_settings(document: Document) -> Proxy:
     )
 
 
+def _header(root: Section, key: str, name: str) -> str:
+    """A header's name; anything else would let its owner write other lines of an answer."""
+    if not _TOKEN.fullmatch(name):
+        raise ConfigError(f"{root.source.file}: {root.key(key)}: give the name of an HTTP header, not {name!a}")
+    return name
+
+
 def _locators(root: Section, default: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
     texts = root.texts("locators")
     # The original proxy took one text with commas; a host without a port means the usual one.
     items = [item.strip() for text in texts for item in text.split(",") if item.strip()]
     return tuple(
-        host_port(root, "locators", item if ":" in item else f"{item}:{LOCATOR_PORT}") for item in items
+        host_port(root, "locators", f"{item}:{LOCATOR_PORT}" if _ALONE.fullmatch(item) else item) for item in items
     ) or default
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
+from ..wire import frames
 from .section import Section
 
 LOCATOR_PORT = 10053
@@ -48,8 +49,7 @@ class Limits:
     What one peer can make a daemon hold. Sizes in bytes, times in seconds.
 
     :ivar frame_size: largest frame accepted; a larger one closes its connection.
-    :ivar header_size: largest header table and largest sum of one frame's headers.
-    :ivar channel_buffer: most bytes waiting for the reader of one channel.
+    :ivar header_size: largest header table and largest sum of one frame's headers, each 32 more than its text.
     :ivar write_buffer: bytes waiting for a connection's peer at which whoever feeds it is paused.
     :ivar connections: most connections of one listening port.
     :ivar channels: most open channels of one connection.
@@ -60,13 +60,19 @@ class Limits:
 
     frame_size: int = 128 * 2**20
     header_size: int = 64 * 2**10
-    channel_buffer: int = 16 * 2**20
-    write_buffer: int = 2**20
+    write_buffer: int = 256 * 2**10
     connections: int = 10_000
     channels: int = 16_384
     connect_timeout: float = 5.0
     drain_timeout: float = 30.0
     busy_poll: float = 0.001
+
+    @property
+    def session(self) -> frames.Limits:
+        """Those of one connection's frames."""
+        return frames.Limits(
+            frame=self.frame_size, headers=self.header_size, channels=self.channels, unsent=self.write_buffer
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,6 @@ def limits(section: Section) -> Limits:
     result = Limits(
         frame_size=section.whole("frame-size", default.frame_size, 1024),
         header_size=section.whole("header-size", default.header_size, 4096),
-        channel_buffer=section.whole("channel-buffer", default.channel_buffer, 1024),
         write_buffer=section.whole("write-buffer", default.write_buffer, 1024),
         connections=section.whole("connections", default.connections, 1),
         channels=section.whole("channels", default.channels, 1),
@@ -191,6 +196,7 @@ def host_port(section: Section, key: str, text: str) -> tuple[str, int]:
     """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+    cut = host.endswith(":") and not host.endswith("::")  # an address without a port, such as ::1
+    if not host or cut or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
         raise ConfigError(f"{section.source.file}: {section.key(key)}: give host:port, not {text!r}")
     return host, int(port)

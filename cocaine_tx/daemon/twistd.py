@@ -5,12 +5,15 @@ A daemon as twistd runs it: brought up when the reactor runs, taken down in good
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -48,6 +51,8 @@ class DaemonService(Service):
         self.started.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
+        if not self.running:
+            return  # it was stopped while it came up: that is no failure
         error = failure.value
         if isinstance(error, CocaineError):
             line = complaint(str(self.name), self._file, error)
@@ -66,7 +71,24 @@ class DaemonService(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
+        if self.started is not None:
+            self.started.cancel()  # of what is still coming up nothing more shall begin
         return Deferred.fromCoroutine(self._stop())
+
+
+def end_on_hangup(reactor: Any) -> None:
+    """
+    SIGHUP, which a closed terminal sends as well, drains as SIGTERM does; left alone it would end us at once.
+
+    ``nohup`` still has its way.
+    """
+
+    def end() -> None:
+        with suppress(ReactorNotRunning):  # it ends already
+            reactor.stop()
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(end))
 
 
 def complaint(name: str, file: str, problem: CocaineError) -> str:

@@ -135,6 +135,9 @@ class Lines:
             asked = self._asked.get(line)
             if asked is None:
                 self._put_question(line, now)
+            elif line.connection.held:
+                # A client that reads slowly keeps us from hearing the answer; other requests share the line.
+                self._asked[line] = now
             elif now - asked >= SILENCE:
                 self._log.warn("{where} does not answer and is cut off", where=line.connection.peer)
                 self._lost(line)

@@ -78,17 +78,19 @@ class Program:
     """
     What to run.
 
-    :ivar words: the whole command line. Its beginning may be ``prlimit`` and ``setpriv``, which do what must be done
-        between fork and exec (limits, parent-death signal, another user) without running Python there, and then become
-        the program.
+    :ivar words: the whole command line. Its beginning may be ``prlimit``, ``setpriv`` and ``env``, which do what must
+        be done between fork and exec (limits, parent-death signal, another user) without running Python there, and then
+        become the program.
     :ivar environment: the whole environment.
     :ivar folder: where it starts.
+    :ivar executable: the one of the words that is the app's own program.
     :ivar descriptors: those of ours that it gets too, under the same numbers.
     """
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
     folder: str
+    executable: str
     descriptors: tuple[int, ...] = ()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
@@ -27,6 +28,10 @@ from .template import Template
 
 T = TypeVar("T")
 
+_ENV = "/usr/bin/env"
+#: What the loader and the C library load code or tables by; they ignore it in programs that get another user's rights.
+_LOADED = ("GCONV_PATH", "GLIBC_TUNABLES", "LD_", "LOCPATH", "MALLOC_", "NLSPATH")
+
 
 class Reactor(Watching, Protocol):
     """What is needed of the reactor."""
@@ -36,12 +41,17 @@ class Reactor(Watching, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user workers run under, looked up off the reactor."""
+    """
+    The user workers run under, looked up off the reactor.
+
+    :ivar setpriv: path of the program that becomes them.
+    """
 
     name: str
     uid: int
     gid: int
     home: str
+    setpriv: str
 
 
 @implementer(IImage)
@@ -69,6 +79,7 @@ class Image:
         self._environment = dict(environment)
         if account:
             self._environment |= {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
+        self._account = account
         self._prefix = prefix
         self._fit: set[str] = set()
         self._live = 0
@@ -94,6 +105,8 @@ class Image:
         self._live += 1
         child = self._child(output, self._idle)
         program = self._program(launch)
+        if self._account and launch.endpoint:
+            self._hand_over(launch.endpoint, self._account)
         template = self._template if launch.executable == self._warmed else None
         if template is None or not template.fork(child, program, launch, output):
             self._run(child, program)
@@ -107,12 +120,26 @@ class Image:
         self._removal.addBoth(answer.callback)
         return answer
 
+    @staticmethod
+    def _hand_over(endpoint: str, account: Account) -> None:
+        """The workers' socket is for its owner alone: from now on for their account, and root."""
+        with suppress(OSError):  # then they cannot connect, and the node tells why they died
+            os.chown(endpoint, account.uid, -1, follow_symlinks=False)
+
     def _program(self, launch: Launch) -> Program:
-        words = [*self._prefix, os.path.join(self._version.folder, launch.executable)]
+        environment = {**self._environment, **launch.environment, versions.MARK: self._version.name}
+        words = list(self._prefix)
+        if self._account:
+            # What comes before the program still runs as root: the app must not tell its loader what to load.
+            late = sorted(name for name in environment if name.startswith(_LOADED))
+            if late:
+                # Twice, since env would take a program with an equals sign in its path for a variable.
+                words += [_ENV, *(f"{name}={environment.pop(name)}" for name in late), self._account.setpriv, "--"]
+        executable = os.path.join(self._version.folder, launch.executable)
+        words.append(executable)
         for name in sorted(launch.arguments):
             words += [name, launch.arguments[name]]
-        environment = {**self._environment, **launch.environment, versions.MARK: self._version.name}
-        return Program(tuple(words), environment, self._version.folder)
+        return Program(tuple(words), environment, self._version.folder, executable)
 
     def _child(self, output: Callable[[bytes], None], over: Callable[[], None]) -> Child:
         """
@@ -140,7 +167,7 @@ class Image:
         return child
 
     def _run(self, child: Child, program: Program) -> None:
-        path = program.words[len(self._prefix)]
+        path = program.executable
         if path in self._fit:
             child.run(program)
         else:

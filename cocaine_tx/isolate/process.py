@@ -60,6 +60,7 @@ class ProcessIsolate:
         self._threads = threads
         self._storage = storage
         self._settings = ProcessSettings.parse(args, spool_path)
+        self._own_spool = spool_path
         self._environment = {
             name: value for name, value in environ.items() if name in INHERITED or name.startswith("LC_")
         }
@@ -74,6 +75,8 @@ class ProcessIsolate:
 
     async def _spool(self, app: str) -> IImage:
         blob = await self._storage.read("apps", app)
+        if self._settings.spool != self._own_spool:
+            await self.sweep()  # a folder of the profile, which nobody looked through at the start
         account, prefix = await self._off(_look_up, self._settings.user, self._settings.rlimits)
         version = await self._bring(app, blob, account)
         return Image(self._reactor, self._threads, self._settings, version, self._environment, account, prefix)
@@ -129,7 +132,7 @@ def _look_up(user: str | None, rlimits: tuple[tuple[str, int], ...]) -> tuple[Ac
             entry = pwd.getpwnam(user)
         except KeyError:
             raise SpoolError(f"isolate.args.user is {user!r}: there is no such user") from None
-        account = Account(user, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+        account = Account(user, entry.pw_uid, entry.pw_gid, entry.pw_dir, setpriv)
         groups = ",".join(map(str, os.getgrouplist(user, entry.pw_gid)))
         words += ["--reuid", str(account.uid), "--regid", str(account.gid), "--groups", groups]
     if setpriv:

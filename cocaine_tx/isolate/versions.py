@@ -91,8 +91,13 @@ def _locked(spool: str, app: str) -> Version:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, FileExistsError):
             continue  # the app's last other version is being discarded at this moment, and the app's folder with it
-        with suppress(OSError):  # a file system without locks; nothing is swept there
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)  # somebody is sweeping it
+            continue
+        except OSError:
+            pass  # a file system without locks; nothing is swept there
         if os.path.isdir(folder):
             return Version(os.path.abspath(spool), folder, lock)
         os.close(lock)  # another daemon swept it before it was locked

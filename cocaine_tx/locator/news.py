@@ -58,7 +58,7 @@ def news_of(args: tuple[Any, ...], headers: Headers) -> News:
 def one_graph(graph: dict[int, Any]) -> dict[int, Any]:
     """The graph, or an equal one that was seen before."""
     for place, known in enumerate(_graphs):
-        if known == graph:
+        if _equal(known, graph):
             if place:
                 # What was seen last is mostly what comes next.
                 _graphs.insert(0, _graphs.pop(place))
@@ -66,6 +66,13 @@ def one_graph(graph: dict[int, Any]) -> dict[int, Any]:
     _graphs.insert(0, graph)
     del _graphs[GRAPHS:]
     return graph
+
+
+def _equal(known: dict[int, Any], graph: dict[int, Any]) -> bool:
+    try:
+        return known == graph
+    except RecursionError:
+        raise RemoteProtocolError("the graph of an announced service is too deep") from None
 
 
 def _extra(headers: Headers) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import msgpack
 
 from ..errors import RoutingStorageError
+from ..wire.frames import mapped
 
 #: Ring steps for each member on average; each gives four points.
 STEPS = 64
@@ -35,7 +36,9 @@ def weights(blob: bytes, group: str) -> dict[str, int]:
     :raise RoutingStorageError: ``[10, 2]``, saying what is wrong with it.
     """
     try:
-        stored = msgpack.unpackb(blob, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
+        stored = msgpack.unpackb(
+            blob, raw=False, unicode_errors="surrogateescape", strict_map_key=False, object_pairs_hook=mapped
+        )
     except (ValueError, TypeError, OverflowError, RecursionError) as e:
         raise _unusable(group, "it cannot be decoded") from e
     if not isinstance(stored, dict):

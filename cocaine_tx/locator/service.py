@@ -16,12 +16,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ..errors import CocaineError, InvalidArguments, ServiceNotFound
+from ..errors import CocaineError, InvalidArguments, RemoteProtocolError, ServiceNotFound
 from ..interfaces import Endpoint, IGateway, ServiceInfo
 from ..rpc.dispatch import Dispatch
 from ..wire.frames import pack, pack_headers
 from ..wire.headers import LOCATOR_EXTRA, UNTRACED, Headers, trace_of
-from ..wire.idl import Message, Slot
+from ..wire.idl import Message, Slot, parse_protocol
 from ..wire.protocols import LOCATOR
 from ..wire.session import Channel, Packed
 from .directory import Directory, wire_form
@@ -163,6 +163,7 @@ class LocatorService:
         if self._members is None:
             channel.choke()
             return
+        caller = _text(uuid)
         trace = trace_of(headers)
         base = tuple(entry[1:] for entry in UNTRACED) if trace is None else trace.headers()
         channel.tail = pack_headers((*base, (LOCATOR_EXTRA, self._extra)))
@@ -174,11 +175,12 @@ class LocatorService:
         def tell(services: Mapping[str, ServiceInfo]) -> None:
             channel.send("write", self.uuid, wire_form(services))
 
-        channel.receiver = _Follower(self._peers, uuid, self._directory.follow(_text(uuid), tell))
+        channel.receiver = _Follower(self._peers, uuid, self._directory.follow(caller, tell))
 
     # -- routing
 
     def _routing(self, channel: Channel, headers: Headers, router: bytes) -> None:
+        _text(router)
         # A second call of the same router replaces the first without closing it, as its clients expect.
         self._routers[router] = channel
         channel.receiver = _Follower(self._routers, router, _nothing)
@@ -262,7 +264,8 @@ def external(endpoints: tuple[Any, ...], meta: tuple[Any, ...]) -> ServiceInfo:
 
     :param endpoints: ``[[address, port], ...]``.
     :param meta: ``[version, graph]``, or nothing for a service that does not speak this protocol.
-    :raises InvalidArguments: it has another shape, or a graph without a version.
+    :raises InvalidArguments: it has another shape, a graph without a version, or a graph that is none: everybody who
+        follows us would be told of it.
     """
     places: list[Endpoint] = []
     for place in endpoints:
@@ -279,6 +282,10 @@ def external(endpoints: tuple[Any, ...], meta: tuple[Any, ...]) -> ServiceInfo:
     version, graph = meta[:2]
     if graph and not version:
         raise InvalidArguments("a service with a protocol needs a version above 0")
+    try:
+        parse_protocol("of a publisher", version, graph)
+    except RemoteProtocolError as problem:
+        raise InvalidArguments(problem.reason) from problem
     return ServiceInfo(tuple(places), version, graph)
 
 

@@ -4,9 +4,9 @@ Balancing: which event goes to which worker, how many workers there should be, a
 Pure functions from what is seen to a verdict; the pool carries verdicts out. Nobody here knows time, workers or wires.
 
 When to ask: `admission` for each enqueue. `next_event` and `assignment` (or `seats.Seats`, which answers the same
-question for the hot path) after an enqueue, a worker's activation and every channel's close. `plan` after an enqueue, a
-change of manual control, a worker's activation or death, the end of a back-off and a failed assignment. `publicity`
-after every activation and death. `backed_off` for every crash.
+question for the hot path; `favour` bends the answer for quick apps) after an enqueue, a worker's activation and every
+channel's close. `plan` after an enqueue, a change of manual control, a worker's activation or death, the end of a
+back-off and a failed assignment. `publicity` after every activation and death. `backed_off` for every crash.
 
 Source: reference ``node-engine.md`` sections 3.1, 5.3 to 5.6, 5.9 and 5.10. Where it says [bug] or "spec", ours is the
 better one; so are ``pool-min`` and the adaptive queue.

@@ -103,4 +103,4 @@ class CrashLogs:
 
 def _moment(key: str) -> int:
     moment = key.partition(":")[0]
-    return int(moment) if moment.isdigit() else 0
+    return int(moment) if moment.isdecimal() else 0

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 
 from ..errors import InvalidArgument, UncaughtError
+from ..wire.frames import mapped
 
 #: Deeper nesting than this has no use in a manifest or a profile.
 DEPTH_LIMIT = 32
@@ -31,7 +32,9 @@ def decode(blob: bytes, what: str) -> dict[str, Any]:
     :raise UncaughtError: not msgpack, or not a map: pair ``[7, 7]`` as in the original (``node-engine.md`` 2.2).
     """
     try:
-        value = msgpack.unpackb(blob, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
+        value = msgpack.unpackb(
+            blob, raw=False, unicode_errors="surrogateescape", strict_map_key=False, object_pairs_hook=mapped
+        )
         value = _text(value, DEPTH_LIMIT)
     except (ValueError, TypeError, OverflowError, RecursionError) as e:
         raise UncaughtError(f"{what} cannot be decoded: {UncaughtError.default_reason}") from e

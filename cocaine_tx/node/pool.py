@@ -1,8 +1,8 @@
 """
 The workers of one running app, and the queue before them.
 
-`balance` and `seats` decide; this carries out: it spawns, assigns, seals, refuses. Nothing here looks at what a request
-carries.
+`balance`, `seats` and `favour` decide; this carries out: it spawns, assigns, seals, refuses. Nothing here looks at what
+a request carries.
 
 Source: reference ``node-engine.md`` sections 5.3 to 5.10; lessons 1 to 10 of section 10.
 """
@@ -23,6 +23,7 @@ from ..wire.headers import Headers, Latest, timeout_of
 from ..wire.session import Channel
 from . import balance
 from .balance import Admission, Pick, Seal, Spawn, View
+from .favour import Favour
 from .invocation import Invocation
 from .leisure import Leisure, dispensable, next_look
 from .lifecycle import Cause
@@ -56,6 +57,7 @@ class Pool:
         self._clock = clock = premises.clock
         self._active: dict[Worker, None] = {}
         self._seats: Seats[Worker] = Seats(profile.concurrency)
+        self._favour = Favour(self._seats)
         self._room = Room(profile.event_buffer_limit, profile.queue_buffer_limit)
         self._deadlines: Deadlines[Invocation] = Deadlines(clock, Invocation.expire)
         self._times = Latest(self._given)
@@ -88,7 +90,7 @@ class Pool:
             if self._stopped:
                 raise NotRunning()
             given, width = self._times.of(headers)
-            worker = None if self.queue else self._seats.take()
+            worker = None if self.queue else self._favour.take(now)
             if worker is None:
                 self._admit()
         except CocaineError:
@@ -134,7 +136,7 @@ class Pool:
                 # Its end takes it out of the queue.
                 invocation.expire()
                 continue
-            worker = self._seats.take()
+            worker = self._favour.take(now)
             if worker is None:
                 break
             if worker.give(invocation, now):
@@ -150,9 +152,12 @@ class Pool:
             del self.queue[invocation]
             self.tally.depth.set(len(self.queue), now)
         else:
-            self.tally.timings.record(now - invocation.assigned, now)
+            took = now - invocation.assigned
+            self.tally.timings.record(took, now)
             if invocation.unwanted:
                 self.tally.unwanted += 1
+            else:
+                self._favour.ended(worker, took, now)
             self._seats.release(worker)
             worker.take(invocation, now)
             if self.queue:

@@ -17,6 +17,9 @@ from typing import Any, Self
 from ..errors import InvalidArgument
 from .fields import Fields, decode
 
+#: Keys of version 0.11 that have another name now.
+_OLD_KEYS = {"startup-timeout", "termination-timeout"}
+
 
 class QueuePolicy(Enum):
     """
@@ -144,8 +147,16 @@ class Profile:
             if broken:
                 raise InvalidArgument(complaint)
 
+    @property
+    def strange(self) -> list[str]:
+        """Stored keys that mean nothing here, such as misspelt ones."""
+        return sorted(str(key) for key in self.raw.keys() - self._in_force().keys() - _OLD_KEYS)
+
     def expanded(self) -> dict[str, Any]:
         """The profile as ``info`` shows it with flag 4: all stored keys, and the values in force for the others."""
+        return self._in_force() | dict(self.raw)
+
+    def _in_force(self) -> dict[str, Any]:
         return {
             "pool-limit": self.pool_limit,
             "pool-min": self.pool_min,
@@ -169,7 +180,7 @@ class Profile:
             "publish-on": self.publish_on,
             "unpublish-under": self.unpublish_under,
             "isolate": {"type": self.isolate_type, "args": dict(self.isolate_args)},
-        } | dict(self.raw)
+        }
 
 
 def _policy(fields: Fields) -> QueuePolicy:

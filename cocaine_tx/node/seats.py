@@ -2,7 +2,7 @@
 The free seats of active workers: `balance.assignment` for the hot path, without looking at every worker.
 
 Workers stand in rows by their number of open channels, so that the least laden is found at once. The pool tells of each
-channel's start and end; nothing here is a decision of its own. Equals are served in turn.
+channel's start and end; nothing here is a decision of its own (`favour` makes one). Equals are served in turn.
 """
 
 from __future__ import annotations
@@ -56,6 +56,24 @@ class Seats(Generic[H]):
 
     def take(self) -> H | None:
         """The least laden worker, now with one channel more; None if all are full or nobody is there."""
+        load = self._lowest()
+        return None if load is None else self._move_up(next(iter(self._rows[load])), load)
+
+    def take_latest(self) -> H | None:
+        """The same, but of equals the one whose number of channels has changed last."""
+        load = self._lowest()
+        return None if load is None else self._move_up(next(reversed(self._rows[load])), load)
+
+    def take_with(self, worker: H) -> bool:
+        """That worker, now with one channel more; False if it is full or not seated."""
+        load = self._loads.get(worker)
+        if load is None or load >= self._concurrency:
+            return False
+        self._move_up(worker, load)
+        return True
+
+    def _lowest(self) -> int | None:
+        """The lowest row with somebody in it, if there is room."""
         rows = self._rows
         load = self._least
         while not rows[load]:
@@ -64,9 +82,10 @@ class Seats(Generic[H]):
                 self._least = load - 1
                 return None
         self._least = load
-        if load >= self._concurrency:
-            return None
-        worker = next(iter(rows[load]))
+        return load if load < self._concurrency else None
+
+    def _move_up(self, worker: H, load: int) -> H:
+        rows = self._rows
         del rows[load][worker]
         load += 1
         if load == len(rows):

@@ -95,6 +95,8 @@ class NodeService:
         storage: IStorage = self._around.storage
         manifest = Manifest.from_blob(await storage.read("manifests", name), name)
         profile = Profile.from_blob(await storage.read("profiles", profile_name), profile_name)
+        for key in profile.strange:
+            self._log.warn("{app}: {key} in profile {profile} means nothing", app=name, key=key, profile=profile_name)
         return manifest, profile
 
     async def _pause(self, name: str) -> tuple[Any, ...]:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from time import gmtime, strftime
 from typing import NamedTuple
 
+from twisted.logger import Logger
+
 from .request import RequestHead
 
 #: Seconds from the first line of a batch until it is written.
@@ -113,8 +115,10 @@ class AccessLog:
     :param form: makes the line; None writes nothing.
     :param later: ``later(seconds, act)`` runs it once after that time.
     :param write: takes a batch of lines, each with its end; calls back when it can take another.
-    :ivar dropped: lines that were not written.
+    :ivar dropped: lines that were not written; the daemon's log tells.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -123,7 +127,7 @@ class AccessLog:
         write: Callable[[str, Callable[[], None]], None],
     ) -> None:
         self.form = form
-        self.dropped = 0
+        self.dropped = self._told = 0
         self._later = later
         self._write = write
         self._lines: list[str] = []
@@ -147,6 +151,9 @@ class AccessLog:
     def flush(self) -> None:
         """Write what has gathered."""
         self._busy = bool(self._lines)
+        if self.dropped > self._told:
+            self._log.warn("{count} lines of the access log are lost: it is slow", count=self.dropped - self._told)
+            self._told = self.dropped
         if self._lines:
             self._lines.append("")
             batch = "\n".join(self._lines)

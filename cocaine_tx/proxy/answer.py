@@ -3,9 +3,10 @@ A worker's answer, or the proxy's own, as HTTP/1 bytes; no transport, no clock.
 
 An exchange makes one `Answer` for each request. It calls `Answer.head` with the worker's status and headers,
 `Answer.chunk` with every later chunk, `Answer.end` when the channel closes, and writes what each returns. When
-`Answer.done` is true the client has all it will get, and `Answer.ending` says what becomes of its connection.
-`Answer.complete` does all at once. An error after `Answer.begun` has become true cannot be told to the client any more:
-its connection is aborted.
+`Answer.done` is true the client has all it will get, and `Answer.ending` says what becomes of its connection. That is
+as soon as the client knows it (RFC 9112 section 6.3), whatever the worker does afterwards: with the head where there
+can be no body, or with the last byte of the promised length. `Answer.complete` does all at once. An error after
+`Answer.begun` has become true cannot be told to the client any more: its connection is aborted, unless it has all.
 
 What the worker says about its own connection (RFC 9110 section 7.6.1) ends here; how the body is framed is decided
 here: by the worker's ``Content-Length`` if it gave one, else chunked, else by closing the connection.
@@ -17,7 +18,7 @@ section 0.1 for ``X-Cocaine-HTTP-Proto-Version``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
@@ -25,12 +26,15 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from ..errors import HttpFormatError, LocalProtocolError
+from ..wire.http import unpack_head
 from .request import Fields, RequestHead
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _PROTO = b"x-cocaine-http-proto-version"
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+#: So many heads are remembered, of so many bytes at most.
+_REMEMBERED, _SIZE = 1024, 1024
 _SPECIAL = frozenset((*_HOP_BY_HOP, b"content-length", b"date", _PROTO))
 
 
@@ -65,6 +69,7 @@ class Shape(NamedTuple):
     :ivar date: the worker's own, if it gave one.
     :ivar framed: the lines that frame the body, and the end of the head.
     :ivar length: of the body, where it is framed so.
+    :ivar whole: no body follows.
     """
 
     status: int
@@ -75,6 +80,7 @@ class Shape(NamedTuple):
     length: int
     keep_alive: bool
     lingers: bool
+    whole: bool
 
 
 class Answer:
@@ -85,7 +91,7 @@ class Answer:
     :param version: of the request; HTTP/1.0 gets no chunks and no interim answers.
     :param keep_alive: the connection may serve another request after this one.
     :param upgrade: what the client offered to switch to; empty forbids 101.
-    :param date: the value of ``Date`` if the worker gives none.
+    :param date: tells the value of ``Date`` when the answer begins, if the worker gives none.
     """
 
     __slots__ = (
@@ -93,7 +99,9 @@ class Answer:
         "done",
     )  # fmt: skip
 
-    def __init__(self, method: bytes, version: bytes, keep_alive: bool, upgrade: bytes, date: bytes) -> None:
+    def __init__(
+        self, method: bytes, version: bytes, keep_alive: bool, upgrade: bytes, date: Callable[[], bytes]
+    ) -> None:
         self._method, self._version, self._upgrade = method, version, upgrade
         self._keep_alive = keep_alive
         self._date = date
@@ -103,7 +111,7 @@ class Answer:
         self.done = False
 
     @classmethod
-    def to(cls, head: RequestHead, date: bytes) -> Answer:
+    def to(cls, head: RequestHead, date: Callable[[], bytes]) -> Answer:
         """The answer to a request as the parser told of it."""
         return cls(head.method, head.version, head.keep_alive, head.upgrade, date)
 
@@ -179,16 +187,18 @@ class Answer:
         framed: list[bytes] = []
         framing, length, keep_alive = self._frame(status, framed, special, size)
         framed.append(b"\r\n")
+        whole = framing is _Framing.BODILESS or (framing is _Framing.LENGTH and not length)
         return Shape(
-            status, b"".join(lines), date[0] if date else None, b"".join(framed), framing, length, keep_alive, lingers
-        )
+            status, b"".join(lines), date[0] if date else None, b"".join(framed), framing, length, keep_alive, lingers,
+            whole,
+        )  # fmt: skip
 
     def dress(self, shape: Shape, own: bytes = b"") -> bytes:
         """The head in that shape, with the proxy's own lines; the answer has begun."""
         if self._framing is not _Framing.UNDECIDED:
             raise LocalProtocolError("an answer has one head")
-        _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers = shape
-        return b"%b%bDate: %b\r\n%b" % (said, own, date or self._date, framed)
+        _, said, date, framed, self._framing, self._remaining, self._keep_alive, self._lingers, self.done = shape
+        return b"%b%bDate: %b\r\n%b" % (said, own, date or self._date(), framed)
 
     def chunk(self, data: bytes) -> bytes:
         """What to write for one chunk of the worker's; an empty one ends the body if the worker said so in its head."""
@@ -205,8 +215,9 @@ class Answer:
                 self._excess = True
                 data = data[: self._remaining]
             self._remaining -= len(data)
+            self.done = not self._remaining
             return data
-        return b"" if self._framing is _Framing.BODILESS else data
+        return data
 
     def end(self) -> bytes:
         """
@@ -271,6 +282,31 @@ class Answer:
         elif self._version == b"1.0":
             lines.append(b"Connection: keep-alive\r\n")
         return framing, length or 0, keep_alive
+
+
+class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape]):
+    """Apps repeat themselves: heads as they came, with `Answer.kind`, and what became of them."""
+
+    __slots__ = ()
+
+    def head(self, packed: bytes, answer: Answer, own: bytes) -> tuple[int, bytes]:
+        """
+        The status and the bytes of a head as a worker has packed it.
+
+        :param own: the proxy's own lines, for a final one.
+        :raises HttpFormatError: it is none, or cannot be put into HTTP.
+        """
+        shape = self.get((packed, answer.kind))
+        if shape is None:
+            status, headers = unpack_head(packed)
+            if 100 <= status < 200:
+                return status, answer.head(status, headers)
+            shape = answer.shape(status, headers)
+            if len(packed) <= _SIZE:
+                if len(self) >= _REMEMBERED:
+                    self.clear()
+                self[packed, answer.kind] = shape
+        return shape.status, answer.dress(shape, own)
 
 
 def _length(values: Iterable[bytes]) -> int | None:

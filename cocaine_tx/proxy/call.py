@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AppStopped, CocaineError, Unreachable
+from ..errors import AppStopped, CocaineError, ConnectionGone, Unreachable
 from ..wire.headers import ONCE_HEADER, Headers
 from ..wire.idl import CHOKE, CHUNK, CREDIT, UNLIMITED, Message, Slot
 from ..wire.session import Channel, error_of
@@ -155,10 +155,14 @@ class Call:
 
     def took(self, size: int) -> None:
         """So much of an answer has come and goes on to the client."""
-        http = self._exchange.http
+        exchange = self._exchange
+        http = exchange.http
         if self._windowed:
+            heeded = self._ungranted <= exchange.window
             self._ungranted += size
-        elif http.waiting > http.door.terms.buffer:
+            if heeded:
+                return
+        if http.waiting > http.door.terms.buffer:
             self._press()
 
     def _press(self) -> None:
@@ -189,7 +193,10 @@ class Call:
         """The answer is complete; what the app does afterwards is its own business."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.choke()
+            if channel.sending:  # a close would tell the app that it has all of the request
+                channel.fail(ConnectionGone("the answer has ended, and the rest of its request is dropped"))
+            if self._windowed and channel.receiving:
+                channel.credit(UNLIMITED)  # what it still says is dropped; nothing will be taken that it could wait for
             channel.abandon()
         self._let_go()
 

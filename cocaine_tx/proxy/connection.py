@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure as Reason
 from zope.interface import implementer
 
@@ -26,14 +25,16 @@ from .answer import Answer, Ending
 from .door import Door
 from .doubt import Doubt
 from .exchange import Exchange
-from .failure import Failure, error_answer, refused
+from .failure import Failure, refused
 from .noted import Known
 from .parser import RequestParser
 from .request import Body, End, Event, Refused, RequestHead
-from .secure import AnyOutlet, finish, outlet_for
+from .secure import AnyOutlet, SecureOutlet, finish, half_of, outlet_for, part
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
 LINGER = 2.0
+#: Seconds in which a client is still answered when the proxy is to end: what it has sent may be on its way.
+GRACE = 1.0
 
 Pages = Callable[[RequestHead], Failure | None]
 
@@ -48,8 +49,6 @@ class HttpConnection(Protocol):
     :ivar watch: its limits of time.
     """
 
-    _log = Logger()
-
     def __init__(self, door: Door, pages: Pages | None = None) -> None:
         self.door = door
         self.pages = pages
@@ -63,9 +62,11 @@ class HttpConnection(Protocol):
         self._asked = False  # the end of the turn will flush
         self._telling = False
         self._request_read = False  # the request being answered has been read to its end
-        self._in_head = self._in_body = False
+        self._in_head = False
+        self._in_request = False
         self._tunnel = False
         self._closing = False  # nothing more is read
+        self._lingering = False  # its half ends when it has taken what waits
         self._gone = False
         self._doubt: Doubt | None = None
         self._client: str | None = None
@@ -83,9 +84,7 @@ class HttpConnection(Protocol):
         door.meters.accepted += 1
         door.meters.active += 1
         self._outlet = outlet_for(self.transport, self._drained, self._progressed)
-        now = door.clock.seconds()
-        self._client_due = now + door.terms.head
-        self.watch.expect(self._client_due, now)
+        self._within(door.terms.head)
 
     def dataReceived(self, data: bytes) -> None:
         if self._tunnel:
@@ -108,11 +107,14 @@ class HttpConnection(Protocol):
                         self._exchange.body(cast(Body, event).data)
                 elif kind is End:
                     self._client_due = inf
-                    self._request_read, self._in_body = True, False
+                    self._in_request = False
+                    self._request_read = True
                     if self._exchange is not None:
                         self._exchange.end()
                 else:
                     self._refused(cast(Refused, event))
+                if self._closing:
+                    break  # what follows is nobody's
             if self._exchange is None and self._request_read and not self._closing:
                 self._request_read = False
                 events = parser.next()
@@ -137,61 +139,54 @@ class HttpConnection(Protocol):
     def _begin(self, head: RequestHead) -> None:
         now = self.door.clock.seconds()
         self._in_head = False
+        self._in_request = True
         if head.length != 0:
-            self._in_body = True
-            self._client_due = now + self.door.terms.body
-            self.watch.expect(self._client_due, now)
+            self._within(self.door.terms.body)
         self._exchange = exchange = Exchange(self, head, now)
         exchange.begin()
 
     def _await_head(self) -> None:
         """No request is being answered: the client may be silent for a while, but not inside a head."""
-        if self._request_read or self._in_body or self._exchange is not None:
+        if self._request_read or self._in_request or self._exchange is not None:
             return
-        terms, now = self.door.terms, self.door.clock.seconds()
+        terms = self.door.terms
         if not self._parser.idle:
             if not self._in_head:
                 self._in_head = True
-                self._client_due = now + terms.head
-                self.watch.expect(self._client_due, now)
-        elif self.door.draining:
-            self._close()
+                self._within(terms.head)
         elif self._client_due == inf:
-            self._client_due = now + terms.keep_alive
-            self.watch.expect(self._client_due, now)
+            self._within(GRACE if self.door.draining else terms.keep_alive)
 
     def _refused(self, verdict: Refused) -> None:
         if self._exchange is not None:
             self._exchange.refused(verdict)
+        elif self._in_request:
+            self._linger()  # it has had its answer
         else:
-            self._reply(refused(verdict), verdict.reason)
+            self._reply(verdict)
 
-    def _reply(self, own: Failure, error: str) -> None:
+    def _reply(self, verdict: Refused) -> None:
         """An answer to what never became a request; the last one."""
-        door = self.door
+        door, own = self.door, refused(verdict)
         before = self.sent
-        self.say(Answer(b"GET", b"1.1", False, b"", door.date()).complete(own.status, own.headers, own.body))
+        self.say(Answer(verdict.method, b"1.1", False, b"", door.date).complete(own.status, own.headers, own.body))
         sent = self.sent - before
         door.meters.answered("", own.status, 0.0, sent)
-        door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", error))
+        door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", verdict.reason))
         self._linger()
 
     def readConnectionLost(self) -> None:
         """The client sends no more, but may still read."""
         self.half_closed = True
-        if self._tunnel:
+        if self._closing:
+            cast(Any, self.transport).loseConnection()
+        elif self._tunnel:
             if self._exchange is not None:
                 self._exchange.tunnelled(b"")
-        elif self._closing:
-            cast(Any, self.transport).loseConnection()
         elif self._exchange is None or not self._request_read:
             self._told(self._parser.eof())
-        elif self._outlet is not None:
-            self._doubt = Doubt(self.door.clock, self._outlet.write, self._unanswered)
-
-    def _unanswered(self) -> bool:
-        now = self._exchange
-        return now is not None and not now.answer.begun and now.head.version == b"1.1" and not self._closing
+        elif self._outlet is not None and self._exchange.head.version == b"1.1":
+            self._doubt = Doubt(self.door.clock, self._outlet.write, self._exchange)
 
     def writeConnectionLost(self) -> None:
         """We have said that we write no more."""
@@ -271,6 +266,8 @@ class HttpConnection(Protocol):
         self._write_due = inf
         if self._exchange is not None:
             self._exchange.relieved()
+        elif self._closing:
+            (self._linger if self._lingering else self._close)()
 
     def answered(self, exchange: Exchange) -> None:
         """The exchange has said everything it had to say."""
@@ -287,7 +284,7 @@ class HttpConnection(Protocol):
             # What is left of the body is read and dropped; then comes the next request.
             if not self._telling:
                 self._told([])
-        elif self._request_read and not self._parser.waiting:
+        elif self._request_read and not self._parser.waiting and not self._tunnel:
             self._close()
         else:
             self._linger()
@@ -308,9 +305,8 @@ class HttpConnection(Protocol):
         if holders and holder in holders:
             holders.discard(holder)
             if not holders and not self._closing:
-                now = self.door.clock.seconds()
                 if self._client_due != inf:
-                    self._client_due = now + self.door.terms.body
+                    self._client_due = self.door.clock.seconds() + self.door.terms.body
                 cast(Any, self.transport).resumeProducing()
 
     def enter_tunnel(self) -> None:
@@ -324,6 +320,12 @@ class HttpConnection(Protocol):
 
     # -- time
 
+    def _within(self, seconds: float) -> None:
+        """By then the client must have done the next thing."""
+        now = self.door.clock.seconds()
+        self._client_due = now + seconds
+        self.watch.expect(self._client_due, now)
+
     def timed(self) -> None:
         """The nearest limit that was watched has come; it may have moved meanwhile."""
         self.watch.due = inf
@@ -331,8 +333,7 @@ class HttpConnection(Protocol):
         if self._holders and self._client_due <= now:
             self._client_due = now + self.door.terms.body  # its silence is our doing
         if self._write_due <= now:
-            self._log.debug("{client} takes nothing and is cut off", client=self.client)
-            self.abort()
+            self.abort("the client takes nothing")
         elif self._exchange is not None and self._exchange.due <= now:
             self._exchange.expire(now)
         elif self._client_due <= now:
@@ -346,48 +347,54 @@ class HttpConnection(Protocol):
         """The client is too slow."""
         self._client_due = inf
         if self._closing:
-            self.abort()
+            part(self.transport)
         elif self._exchange is not None:
             self._exchange.refused(Refused(408, "the body did not arrive in time"))
         elif self._in_head:
-            self._reply(error_answer(408, "the request did not arrive in time"), "the head did not arrive in time")
+            self._reply(Refused(408, "the head did not arrive in time", self._parser.method))
         else:
             self._close()
 
     # -- the end
 
     def drain(self) -> None:
-        """No further request is taken."""
+        """Only what is under way is taken."""
         if self._exchange is None and not self._closing and self._parser.idle:
-            self._close()
+            now = self.door.clock.seconds()
+            self._client_due = min(self._client_due, now + GRACE)
+            self.watch.expect(self._client_due, now)
 
     def _close(self) -> None:
         """Send what was said, then end the connection."""
         self._stop_reading_requests()
         cast(Any, self.transport).loseConnection()
+        if self._write_due == inf and isinstance(self._outlet, SecureOutlet):
+            self._within(self.door.terms.write)  # its end is a dialogue
 
     def _linger(self) -> None:
         """The same while the client may still be sending: closing at once would reset it before it has read."""
-        self._stop_reading_requests()
-        transport = cast(Any, self.transport)
-        half = getattr(transport, "loseWriteConnection", None)
+        half = half_of(self.transport)
         if half is None or self.half_closed:
-            transport.loseConnection()
-        else:
+            self._close()
+            return
+        self._stop_reading_requests()
+        self._lingering = self._write_due != inf
+        if not self._lingering:
             half()
-            now = self.door.clock.seconds()
-            self._client_due = now + LINGER
-            self.watch.expect(self._client_due, now)
+            self._within(LINGER)
 
     def _stop_reading_requests(self) -> None:
         self._flush()
         finish(self._outlet)
         self._closing = True
+        self._client_due = inf
         if self._holders:
             self._holders.clear()
             cast(Any, self.transport).resumeProducing()
 
-    def abort(self) -> None:
-        """End the connection now, with a reset."""
+    def abort(self, why: str = "") -> None:
+        """End the connection now, with a reset; the log says why."""
         self._closing = True
+        if self._exchange is not None:
+            self._exchange.error = self._exchange.error or why
         cast(Any, self.transport).abortConnection()

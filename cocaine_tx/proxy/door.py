@@ -121,22 +121,25 @@ class Door:
             idle.callback(None)
 
     def drain(self) -> Deferred[None]:
-        """Finish what has begun, begin nothing; fires when the last client has gone."""
+        """Finish what has begun, and what comes within a moment; fires when the last client has gone."""
         self.draining = True
-        idle: Deferred[None] = Deferred(lambda _: None)
-        self._idle = idle
         for connection in list(self.connections):
             connection.drain()
-        if not self.connections and self._idle is not None:
+        return self._left_by_all()
+
+    def close(self) -> Deferred[None]:
+        """Cut off whoever is left; fires when the last one has gone and is in the log."""
+        for connection in list(self.connections):
+            connection.abort("the proxy has been stopped")
+        self.deadlines.stop()
+        return self._left_by_all()
+
+    def _left_by_all(self) -> Deferred[None]:
+        self._idle = idle = Deferred[None](lambda _: None)
+        if not self.connections:
             self._idle = None
             idle.callback(None)
         return idle
-
-    def close(self) -> None:
-        """Cut off whoever is left."""
-        for connection in list(self.connections):
-            connection.abort()
-        self.deadlines.stop()
 
 
 @implementer(IProtocolNegotiationFactory)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CocaineError, ConnectionGone, HttpFormatError, InvocationTimeout
 from ..wire.headers import Headers
-from ..wire.http import pack_request, unpack_head
+from ..wire.http import pack_request
 from ..wire.session import Channel
 from .access import Entry
-from .answer import Answer, Ending, Shape
+from .answer import Answer, Ending, Shapes
 from .call import Call
 from .failure import Failure, application_line, error_answer, failed, not_routed, refused
 from .jsonrpc import asked
@@ -37,10 +37,7 @@ _TUNNEL_TIME = 86400.0
 #: As nginx writes it in the log: the client did not wait.
 _CLIENT_GONE = 499
 
-#: Apps repeat themselves: so many heads, up to this size, are remembered with what became of them.
-_REMEMBERED, _SIZE = 1024, 1024
-_shapes: dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape] = {}
-
+_shapes = Shapes()
 _PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
 _UNROUTED = {
     Verdict.NOWHERE: not_routed(),
@@ -70,7 +67,7 @@ class Exchange:
         door = http.door
         self.http = http
         self.head = head
-        self.answer = Answer.to(head, door.date())
+        self.answer = Answer.to(head, door.date)
         self.complete = self.over = False
         self.due = inf
         self.window = 0
@@ -101,6 +98,10 @@ class Exchange:
             return self._answer_ourselves(self.http.pages(head) or not_routed())
         known = self.http.read(head)
         where, noted = known.where, known.noted
+        self._until = self._started + known.total
+        if head.length != 0:
+            self.due = self._until  # the app's own time begins later
+            self.http.watch.expect(self.due, self._started)
         if door.terms.services and asked(head, where is Verdict.NOWHERE):
             self._identify("", noted)
             self._caller = Caller(self, self._wire)
@@ -114,7 +115,6 @@ class Exchange:
         self._identify(where.app, noted)
         self._route = where
         self._total, self._pace = known.total, known.pace
-        self._until = self._started + known.total
         if head.length != 0 or head.upgrade:
             self._upload = Upload(self, door.upstreams.pool(where.app), head, door.terms.inline)
             self._upload.begin()
@@ -126,7 +126,7 @@ class Exchange:
         self._identity = identity = identify(noted.id, noted.traceparent, door.terms.tracing_chance_of(app))
         self._wire = noted.mapped + identity.headers
         # With it the app can write the same id into its own log.
-        self._added = [] if noted.id is not None else [(door.request_header, identity.id)]
+        self._added = [] if noted.id else [(door.request_header, identity.id)]
 
     def body(self, data: bytes) -> None:
         """Some of the body has arrived."""
@@ -135,7 +135,8 @@ class Exchange:
             return
         if self._upload is not None:
             self._upload.take(data)
-            self.due = min(self._until, self.http.door.clock.seconds() + self._pace) if self._call is not None else inf
+            if self._call is not None:
+                self.due = min(self._until, self.http.door.clock.seconds() + self._pace)
         elif self._caller is not None:
             self._caller.take(data)
         elif self._own is not None:
@@ -150,7 +151,10 @@ class Exchange:
             self.reply(self._own)
         elif self._upload is not None:
             self._upload.end()
+            if self.answer.done:
+                self._finish()
         elif self._caller is not None:
+            self.due = inf  # it has limits of its own
             self._caller.end()
         else:
             self.send(b"", self._started)
@@ -159,6 +163,7 @@ class Exchange:
         """The rest of the request cannot be understood."""
         self._leave(ConnectionGone("the HTTP client broke the protocol"))
         self.error = verdict.reason
+        self.answer.last()
         self.reply(refused(verdict))
 
     def _answer_ourselves(self, answer: Failure) -> None:
@@ -245,30 +250,17 @@ class Exchange:
         out = answer.chunk(args[0])
         if out:
             http.say(out)
-        if answer.done:
-            self._finish()
-        elif self._call is not None:
-            self._call.took(len(args[0]))
-        return None
+        return self._took(len(args[0]))
 
     def _head(self, packed: bytes) -> None:
         http, answer = self.http, self.answer
         if http.last_request:
             answer.last()
         try:
-            shape = _shapes.get((packed, answer.kind))
-            if shape is None:
-                status, headers = unpack_head(packed)
-                if 100 <= status < 200:
-                    http.say(answer.head(status, headers))
-                else:
-                    shape = answer.shape(status, headers)
-                    _remember(packed, answer, shape)
-            if shape is not None:
-                status = shape.status
-                http.say(answer.dress(shape, self._extra()))
+            status, said = _shapes.head(packed, answer, self._extra())
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
+        http.say(said)
         if answer.begun:
             self._status = status
             if self._upload is not None:
@@ -276,7 +268,21 @@ class Exchange:
             if answer.tunnel:
                 self._until, self._pace = inf, max(self._pace, http.door.terms.keep_alive)
                 http.enter_tunnel()
-        return None
+        return self._took(len(packed))
+
+    def _took(self, size: int) -> None:
+        """The app has said so much, and perhaps all that the client will get."""
+        call = self._call
+        if not self.answer.done:
+            if call is not None:
+                call.took(size)
+        elif self.complete:
+            if self.head.method == b"HEAD":
+                self._leave(ConnectionGone("the HTTP client wants the head alone"))
+            self._finish()
+        elif call is not None:  # it reads on; what it still says is dropped
+            call.took(size)
+            call.relieve()
 
     def close(self) -> None:
         """The app has said everything."""
@@ -286,8 +292,7 @@ class Exchange:
             return self._malformed(problem.reason)
         if out:
             self.http.say(out)
-        self._finish()
-        return None
+        return self._finish()
 
     def _malformed(self, reason: str) -> None:
         error = HttpFormatError(reason)
@@ -310,10 +315,11 @@ class Exchange:
     # -- the end
 
     def expire(self, now: float) -> None:
-        """The app's time is over, unless it is the client who keeps it from speaking."""
+        """The app's time is over, unless it is the client who keeps it from speaking, or there is no request yet."""
+        if self._call is None and not self.complete:
+            return self.refused(Refused(408, "the request did not arrive in time"))
         if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
-            self._wait(now)
-            return
+            return self._wait(now)
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
         self.failed(error)
@@ -387,10 +393,3 @@ class Exchange:
             door.log.add(
                 Entry(self.http.client, door.wall(), self.head, self._status, sent, seconds, id, app, event, self.error)
             )
-
-
-def _remember(packed: bytes, answer: Answer, shape: Shape) -> None:
-    if len(packed) <= _SIZE:
-        if len(_shapes) >= _REMEMBERED:
-            _shapes.clear()
-        _shapes[packed, answer.kind] = shape

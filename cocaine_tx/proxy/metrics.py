@@ -137,10 +137,10 @@ class Meters:
         """For Prometheus."""
         lines: list[str] = []
 
-        def metric(name: str, kind: str, about: str, *samples: tuple[str, float]) -> None:
+        def metric(name: str, kind: str, about: str, *samples: tuple[str, int]) -> None:
             lines.append(f"# HELP cocaine_proxy_{name} {about}")
             lines.append(f"# TYPE cocaine_proxy_{name} {kind}")
-            lines.extend(f"cocaine_proxy_{name}{labels} {value:g}" for labels, value in samples)
+            lines.extend(f"cocaine_proxy_{name}{labels} {value}" for labels, value in samples)
 
         metric("connections_accepted_total", "counter", "Connections taken.", ("", self.accepted))
         metric("connections_refused_total", "counter", "Connections that were too many.", ("", self.refused))
@@ -162,7 +162,7 @@ class Meters:
         )  # fmt: skip
         metric(
             "upstream_connections", "gauge", "Connections to applications.",
-            *((f'{{app="{_label(app)}"}}', n) for app, n in sorted(pools.items())),
+            *((f'{{app="{_label(app)}"}}', n) for app, n in sorted(pools.items()) if n),
         )  # fmt: skip
         lines.append("# HELP cocaine_proxy_request_seconds Time from a request's head to the end of its answer.")
         lines.append("# TYPE cocaine_proxy_request_seconds histogram")

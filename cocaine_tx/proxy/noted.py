@@ -11,6 +11,9 @@ from .request import Fields, RequestHead
 from .route import Route, Verdict, route
 from .terms import Terms
 
+#: Its body follows in parts, says the proxy of a request; a client that says so itself is not believed.
+STREAMING = b"x-cocaine-http-streaming"
+
 
 class Noted(NamedTuple):
     """
@@ -19,12 +22,14 @@ class Noted(NamedTuple):
     :ivar id: the request's.
     :ivar sticky: chooses a member of a routing group.
     :ivar mapped: those that also travel as headers of the call.
+    :ivar streaming: what is only for the proxy to say (`STREAMING`).
     """
 
     id: bytes | None = None
     traceparent: bytes | None = None
     sticky: bytes | None = None
     mapped: Headers = ()
+    streaming: bytes | None = None
 
 
 class Notes:
@@ -34,7 +39,8 @@ class Notes:
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
-        self._names = frozenset((terms.request_header, terms.sticky_header, b"traceparent")) | terms.mapped
+        ours = (b"traceparent", STREAMING)
+        self._names = frozenset((*ours, terms.request_header, terms.sticky_header)) | terms.mapped
         self._lengths = frozenset(map(len, self._names))
 
     def of(self, headers: Fields) -> Noted:
@@ -48,7 +54,8 @@ class Notes:
                 found[lower] = value
                 if lower in terms.mapped:
                     mapped += ((lower, value),)
-        return Noted(found.get(terms.request_header), found.get(b"traceparent"), found.get(terms.sticky_header), mapped)
+        id, sticky = found.get(terms.request_header), found.get(terms.sticky_header)
+        return Noted(id, found.get(b"traceparent"), sticky, mapped, found.get(STREAMING))
 
 
 class Known(NamedTuple):
@@ -71,4 +78,6 @@ class Known(NamedTuple):
         """Read it."""
         where, noted = route(head, terms.by_host), notes.of(head.headers)
         app, event = ("", "") if isinstance(where, Verdict) else (where.app, where.event)
+        if noted.streaming is not None and isinstance(where, Route):
+            where = where._replace(headers=[pair for pair in where.headers if pair[0].lower() != STREAMING])
         return cls(head, terms, where, noted, terms.request_time(app, event), terms.chunk_time(app, event))

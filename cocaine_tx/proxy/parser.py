@@ -67,6 +67,11 @@ class RequestParser:
         """Bytes that have arrived behind a request that has ended; they are read when `next` is called."""
         return len(self._data) - self._at if self._stage is _Stage.RESTING else 0
 
+    @property
+    def method(self) -> bytes:
+        """As `Refused.method` has it for a head that is not complete."""
+        return b"HEAD" if self._stage is _Stage.HEAD and self._data.startswith(b"HEAD ", self._at) else b"GET"
+
     def feed(self, data: bytes) -> list[Event]:
         """
         The events these bytes complete; none after `Refused`.
@@ -113,8 +118,9 @@ class RequestParser:
         """The client sends no more: `Refused` if it stopped inside a request, otherwise nothing."""
         if self._stage in (_Stage.OVER, _Stage.RESTING) or self.idle:
             return []
-        self.rest()
-        return [Refused(400, "the connection ended inside a request")]
+        events: list[Event] = []
+        self._refuse(Refused(400, "the connection ended inside a request"), events)
+        return events
 
     def _advance(self) -> list[Event]:
         events: list[Event] = []
@@ -205,5 +211,5 @@ class RequestParser:
             self._data, self._at = b"", 0
 
     def _refuse(self, refused: Refused, events: list[Event]) -> None:
-        events.append(refused)
+        events.append(refused if self.method == b"GET" else Refused(refused.status, refused.reason, self.method))
         self.rest()

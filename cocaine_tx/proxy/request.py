@@ -45,7 +45,8 @@ class RequestHead(NamedTuple):
     :ivar length: bytes of body to come; None when it is chunked.
     :ivar keep_alive: another request may follow on this connection.
     :ivar expect_continue: the client waits for ``100 Continue`` before it sends the body.
-    :ivar upgrade: the protocols the client offers to switch to (the value of ``Upgrade``); empty when it does not.
+    :ivar upgrade: the protocols the client offers to switch to, as in ``Upgrade``; empty when it does not. ``h2c`` is
+        not among them: many clients offer it with every request, and RFC 9113 section 3.1 has given it up.
     """
 
     method: bytes
@@ -78,10 +79,12 @@ class Refused:
 
     :ivar status: what to answer (400, 413, 414, 417, 431, 501, 505), after the answers owed to earlier requests.
     :ivar reason: one sentence for the log and the body of that answer.
+    :ivar method: ``b"HEAD"`` if so much of the request line was sound: the answer has no body then.
     """
 
     status: int
     reason: str
+    method: bytes = b"GET"
 
 
 Event = RequestHead | Body | End | Refused
@@ -115,17 +118,23 @@ def interpret(method: bytes, target: bytes, version: bytes, fields: Fields, limi
         options = _list(seen[b"connection"])
         keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
         if modern and b"upgrade" in options:
-            upgrade = b", ".join(seen.get(b"upgrade", ()))
+            upgrade = _offered(seen.get(b"upgrade", []))
     if modern and b"expect" in seen:
-        if _list(seen[b"expect"]) != [b"100-continue"]:
+        expected = set(_list(seen[b"expect"]))
+        if expected - {b"100-continue"}:
             return Refused(417, "the only expectation that can be met is 100-continue")
-        expect_continue = length != 0
+        expect_continue = length != 0 and bool(expected)
     return RequestHead(method, target, version, fields, host, length, keep_alive, expect_continue, upgrade)
 
 
 def _list(values: list[bytes]) -> list[bytes]:
     """The members of a comma-separated field, over all its lines, in lower case."""
     return [member for part in b",".join(values).lower().split(b",") if (member := part.strip(b" \t"))]
+
+
+def _offered(values: list[bytes]) -> bytes:
+    offers = [offer.strip(b" \t") for offer in b",".join(values).split(b",")]
+    return b", ".join([offer for offer in offers if offer and offer.lower() != b"h2c"])
 
 
 def _host(method: bytes, target: bytes, version: bytes, hosts: list[bytes]) -> bytes | Refused:

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
 from zope.interface import implementer
 
-from ..rpc.outlet import Outlet
+from ..rpc.outlet import SLICE, Outlet
 
 
 @implementer(IPushProducer)
@@ -38,23 +38,30 @@ class SecureOutlet:
 
     def write(self, data: bytes) -> None:
         """Send it, in order."""
-        if self.waiting:
-            self._queue.append(data)
-            self.pending += len(data)
-        else:
+        if len(data) <= SLICE and not self.waiting:
             self._transport.write(data)
+            return
+        # In slices, since a transport that was given all at once would tell of no progress.
+        self._queue.extend(data[at : at + SLICE] for at in range(0, len(data), SLICE))
+        self.pending += len(data)
+        self._send()
 
     def pauseProducing(self) -> None:
         self.waiting = True
 
-    def resumeProducing(self) -> None:
-        self.waiting = False
+    def _send(self) -> None:
         while self._queue and not self.waiting:
             data = self._queue.popleft()
             self.pending -= len(data)
             self._transport.write(data)
+
+    def resumeProducing(self) -> None:
+        self.waiting = False
+        self._send()
         self._progressed()
         if not self.waiting:
+            if self._finished:
+                self._transport.unregisterProducer()
             self._drained()
 
     def stopProducing(self) -> None:
@@ -64,15 +71,12 @@ class SecureOutlet:
         self.waiting = False
 
     def finish(self) -> None:
-        """Nothing more will be written: the connection may be closed when what waits has been taken."""
+        """Nothing more will be written: the transport is let go, and can close, when it has taken what waits."""
         if self._finished:
             return
         self._finished = True
-        queue, self._queue = self._queue, deque()
-        self.pending = 0
-        for data in queue:
-            self._transport.write(data)
-        self._transport.unregisterProducer()
+        if not self.waiting:
+            self._transport.unregisterProducer()
 
 
 AnyOutlet = Outlet | SecureOutlet
@@ -88,3 +92,16 @@ def finish(outlet: AnyOutlet | None) -> None:
     """Nothing more will be written; a plain transport knows by itself when it may close."""
     if isinstance(outlet, SecureOutlet):
         outlet.finish()
+
+
+def half_of(transport: Any) -> Callable[[], None] | None:
+    """Ends our half of a connection alone; behind TLS nothing does (RFC 9112 section 9.8)."""
+    return None if ISSLTransport.providedBy(transport) else getattr(transport, "loseWriteConnection", None)
+
+
+def part(transport: Any) -> None:
+    """The client had time to end its half. Behind TLS it is cut off; else it still gets what the kernel has for it."""
+    if ISSLTransport.providedBy(transport):
+        transport.abortConnection()
+    else:
+        transport.loseConnection()

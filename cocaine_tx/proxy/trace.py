@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from ..wire.headers import TRACE_BIT, Headers, Trace
 
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+#: A later version may have more behind its flags; ours has not, and ff is none.
+_TRACEPARENT = re.compile(rb"(?!ff|00-.{53})[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _HEX = re.compile(rb"[0-9A-Fa-f]{16,}")
 _LARGEST = 2**63 - 2
 #: Longest id taken from a client; a longer one is cut.

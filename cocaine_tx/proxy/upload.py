@@ -97,7 +97,7 @@ class Upload:
         if head.upgrade:
             # The app has not asked for it, so the worker's 101 would be an error; HTTP goes on as it is.
             exchange = self._exchange
-            exchange.answer = Answer(head.method, head.version, head.keep_alive, b"", exchange.http.door.date())
+            exchange.answer = Answer(head.method, head.version, head.keep_alive, b"", exchange.http.door.date)
         if streams and head.length != 0 and (head.length is None or head.length > self._limit):
             self.way = Way.STREAMED
             self._exchange.http.hold(self)

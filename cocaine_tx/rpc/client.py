@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from ..errors import ConnectionGone, LocalProtocolError, RemoteProtocolError
 from ..interfaces import Endpoint, ServiceInfo
-from ..wire.frames import Limits
+from ..wire.frames import TRUSTING, Limits
 from ..wire.headers import Headers, timeout_header
 from ..wire.idl import PING_SLOT, Protocol, parse_protocol
 from ..wire.protocols import LOCATOR
@@ -144,12 +144,17 @@ class Dialer:
 
     :param reactor: connects and keeps time.
     :param turn: where writes gather.
+    :param limits: what services may make us keep; a daemon has its own.
+    :param timeout: seconds to reach one address.
     """
 
-    def __init__(self, reactor: Any, turn: Turn, limits: Limits = Limits()) -> None:
+    def __init__(
+        self, reactor: Any, turn: Turn, limits: Limits = TRUSTING, timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         self.reactor = reactor
         self.turn = turn
         self.limits = limits
+        self._timeout = timeout
 
     async def connect(self, addresses: Sequence[Endpoint], protocol: Protocol) -> Remote:
         """
@@ -160,7 +165,7 @@ class Dialer:
         problem: Exception | None = None
         for address in addresses:
             try:
-                connection = await self.dial(endpoint_to(self.reactor, address))
+                connection = await self.dial(endpoint_to(self.reactor, address, self._timeout))
             except (CancelledError, ConnectingCancelledError) as given_up:
                 # Twisted's endpoints have their own word for it.
                 raise CancelledError from given_up

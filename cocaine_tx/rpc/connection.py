@@ -27,12 +27,11 @@ from zope.interface import implementer
 
 from ..errors import CocaineError, ConnectionGone, LocalProtocolError, UncaughtError
 from ..wire.frames import pack
-from ..wire.session import Channel, Session
+from ..wire.session import Channel, Event, Session
+from .desk import Desk
 from .outlet import Outlet
 from .turn import Turn
 
-#: Bytes not yet taken by the kernel from which a connection counts as congested.
-HIGH_MARK = 256 * 1024
 #: Seconds without progress, while something waits, after which the peer is cut off.
 STALL = 60.0
 #: Seconds between the words that find out whether a peer that says no more still listens; the first comes sooner.
@@ -62,6 +61,7 @@ class Connection(Protocol):
     :param stall: seconds.
     :ivar lost: told once when the connection has ended, after every open channel was told.
     :ivar gone: the connection has ended.
+    :ivar desk: the peer's calls, if it makes some.
     """
 
     _log = Logger()
@@ -72,6 +72,7 @@ class Connection(Protocol):
         self.session = session
         self.lost: Callable[[Connection], None] | None = None
         self.gone = False
+        self.desk = Desk(self)
         self._turn = turn
         self._clock = clock
         self._stall = stall
@@ -96,15 +97,21 @@ class Connection(Protocol):
         session = self.session
         if self.gone:
             return
-        for channel, message, args, headers in session.receive(data):
+        events = session.receive(data)
+        for channel, message, args, headers in events:
             try:
                 channel.receiver.received(channel, message, args, headers)
             except Exception:
                 self._log.failure("{channel!r}: its receiver failed", channel=channel)
                 self._give_up(channel)
+        if session.congested:
+            self.pressed(events)
         if session.broken is not None and not self._closing:
             self._log.info("{peer} broke the protocol: {reason}", peer=self.peer, reason=session.broken.reason)
             self.close()
+
+    def pressed(self, events: list[Event]) -> None:
+        """The peer has said this, and does not take what we say."""
 
     def _give_up(self, channel: Channel) -> None:
         """Nobody here can answer on it: say so, or end the connection where the protocol has no word for it."""
@@ -225,7 +232,7 @@ class Connection(Protocol):
             outlet.write(data)
             if outlet.waiting:
                 self._guard()
-                if outlet.pending > HIGH_MARK:
+                if outlet.pending > self.session.limits.unsent:
                     self.session.congested = True
 
     def _guard(self) -> None:
@@ -249,6 +256,7 @@ class Connection(Protocol):
         delayed, self._delayed = self._delayed, set()
         for source in delayed:
             source.release(self)
+        self.desk.resume()
 
     # -- pressure
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,7 +23,7 @@ from ..errors import CocaineError, InvalidArguments, UncaughtError
 from ..wire.frames import Limits
 from ..wire.headers import Headers
 from ..wire.idl import Message, Protocol, Slot
-from ..wire.session import Channel, serving
+from ..wire.session import Channel, Event, serving
 from .connection import STALL, Connection
 from .turn import Turn
 
@@ -64,7 +65,11 @@ class Dispatch:
         call = self._calls.get(message.id)
         if call is not None:
             # What the caller may still send on the channel (a publish's discard) has its own handler set by then.
-            self._call(call, channel, headers, args)
+            desk = channel.session.connection.desk
+            if desk.free:
+                self._call(call, channel, headers, args)
+            else:
+                desk.wait(partial(self._call_later, call, channel, headers, args))
             return
         stream = self._streams.get(message.id)
         if stream is None:
@@ -82,6 +87,13 @@ class Dispatch:
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         """A call whose client has gone goes on; its answer is dropped."""
 
+    def _call_later(self, call: Call, channel: Channel, headers: Headers, args: tuple[Any, ...]) -> None:
+        try:
+            self._call(call, channel, headers, args)
+        except Exception:
+            self._log.failure("{slot} failed", slot=channel.slot.name)
+            channel.fail(UncaughtError())
+
     def _call(self, call: Call, channel: Channel, headers: Headers, args: tuple[Any, ...]) -> None:
         try:
             answer = call(headers, *args)
@@ -97,6 +109,9 @@ class Dispatch:
         waiting = answer if isinstance(answer, Deferred) else Deferred.fromCoroutine(answer)
         waiting.addCallbacks(channel.value, self._failed, errbackArgs=(channel,))
         waiting.addErrback(self._unanswerable, channel)
+        desk = channel.session.connection.desk
+        desk.begun()
+        waiting.addBoth(desk.done)
 
     def _malformed(self, channel: Channel, error: InvalidArguments) -> None:
         connection = channel.session.connection
@@ -134,6 +149,15 @@ class Hospitality:
     stall: float = STALL
 
 
+class Served(Connection):
+    """A client's connection: who asks for more and does not take what it is told is not read from until it does."""
+
+    def pressed(self, events: list[Event]) -> None:
+        if not self.gone and any(message.__class__ is Slot for _, message, _, _ in events):
+            self._delayed.add(self)
+            self.hold(self)
+
+
 class ServiceFactory(ServerFactory):
     """Listens for one service's clients."""
 
@@ -154,7 +178,7 @@ class ServiceFactory(ServerFactory):
             )  # fmt: skip
             return None
         session = serving(self._dispatch.protocol, self._dispatch, offer.limits)
-        connection = Connection(session, offer.turn, offer.clock, offer.stall)
+        connection = Served(session, offer.turn, offer.clock, offer.stall)
         connection.lost = self.connections.discard
         self.connections.add(connection)
         return connection

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from math import inf
 from time import perf_counter
 
 from twisted.internet.epollreactor import EPOLLIN, EPollReactor
@@ -45,6 +46,7 @@ class AttentiveReactor(EPollReactor):
     def __init__(self) -> None:
         self.attention = Attention()
         self._ends: list[Callable[[], None]] = []
+        self._woken = inf  # it has not worked yet
         super().__init__()  # type: ignore[no-untyped-call]
 
     def callAtEnd(self, act: Callable[[], None]) -> None:
@@ -94,11 +96,12 @@ class AttentiveReactor(EPollReactor):
             events: list[tuple[int, int]] = poll(timeout, most)
             return events
         begun = now = perf_counter()
-        window = attention.window
-        end = begun + (window if timeout < 0 else min(window, timeout))
+        look = attention.after(begun - self._woken)
+        end = begun + (look if timeout < 0 else min(look, timeout))
         while now < end:
             events = poll(0, most)
             if events:
+                self._woken = perf_counter()
                 return events
             os.sched_yield()
             before, now = now, perf_counter()
@@ -106,5 +109,6 @@ class AttentiveReactor(EPollReactor):
                 attention.crowded()
                 break
         events = poll(timeout if timeout < 0 else max(0.0, timeout - (now - begun)), most)
-        attention.waited(perf_counter() - begun)
+        self._woken = now = perf_counter()
+        attention.waited(now - begun)
         return events

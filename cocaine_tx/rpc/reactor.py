@@ -13,6 +13,8 @@ from twisted.internet.main import installReactor
 FIRST, GROWTH = 50e-6, 2
 #: What is left of the time for looking after a wait that was too long for it.
 DECAY = 1 / 4
+#: Seconds of work from which on the price of being woken for it does not matter.
+LABOUR = 150e-6
 
 
 class Attention:
@@ -24,7 +26,7 @@ class Attention:
     processors alike (``cpuidle_haltpoll``). Where long and short waits take turns this settles at `FIRST`.
 
     :param most: seconds that are worth looking; 0: never look, sleep.
-    :ivar window: seconds to look before the next sleep.
+    :ivar window: seconds to look before a sleep.
     """
 
     __slots__ = ("most", "window")
@@ -32,6 +34,10 @@ class Attention:
     def __init__(self, most: float = 0.0) -> None:
         self.most = most
         self.window = 0.0
+
+    def after(self, worked: float) -> float:
+        """Seconds to look, after so many of work since the last wait."""
+        return self.window if worked < LABOUR else 0.0
 
     def waited(self, seconds: float) -> None:
         """It has taken so long until something came."""

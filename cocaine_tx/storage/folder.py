@@ -50,7 +50,8 @@ class ObjectFolder:
 
         :raises OSError: the folder cannot be made or opened.
         """
-        os.makedirs(self._root, exist_ok=True)
+        # Manifests may hold secrets, crash logs do: a folder of our own making is nobody else's to read.
+        os.makedirs(self._root, 0o700, exist_ok=True)
         self._lock = os.open(self._root, _FOLDER)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,9 @@ from ..errors import InvalidArgument, NotFound
 #: Longest name, in bytes of UTF-8; the limit of every common file system.
 LONGEST = 255
 
+#: Most tags of one object; each is a folder entry of its own, and brought to disk.
+MOST_TAGS = 256
+
 #: Names of objects that are being written begin with this; no collection, key or tag can, so none is ever found.
 ASIDE = b".~writing."
 
@@ -49,8 +52,10 @@ def tag_names(key: str, tags: Sequence[str]) -> dict[bytes, str]:
     """
     The encoded tags of one object, each once.
 
-    :raises InvalidArgument: a tag cannot be used, or is called as its own object is.
+    :raises InvalidArgument: a tag cannot be used, or is called as its own object is, or there are too many.
     """
+    if len(tags) > MOST_TAGS:
+        raise InvalidArgument(f"an object has at most {MOST_TAGS} tags, not {len(tags)}")
     if key in tags:
         raise key_is_tag(key)
     return {encoded(tag, "tag"): tag for tag in tags}

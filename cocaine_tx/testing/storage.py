@@ -51,6 +51,14 @@ def storage_contract(make: Callable[[TestCase], IStorage]) -> type[TestCase]:
                 await self.storage.write("manifests", "app", blob, [])
                 self.assertEqual(await self.storage.read("manifests", "app"), blob)
 
+        async def test_too_many_tags(self) -> None:
+            """Nobody waits for an object with thousands of tags to be written."""
+            tags = [f"tag{number}" for number in range(257)]
+            await self.storage.write("manifests", "app", b"", tags[:256])
+            self.assertEqual(await self.names("manifests", "tag0", "tag255"), ["app"])
+            await self.refused(self.storage.write("manifests", "other", b"", tags), InvalidArgument)
+            await self.refused(self.storage.read("manifests", "other"), NotFound)
+
         async def test_absent_objects(self) -> None:
             """Who reads what is not there is told so, by the names he used."""
             error = await self.refused(self.storage.read("manifests", "app"), NotFound)

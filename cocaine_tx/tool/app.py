@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import NotRunning
+from contextlib import suppress
+
+from ..errors import AlreadyStarted, CocaineError, InvalidArgument, NotFound, NotRunning
 from .command import Command, Job, name_of, option
 from .console import Data, Done, Result
 from .documents import decode, plain
@@ -44,8 +46,46 @@ async def start(job: Job) -> Result:
     name, profile = job.named("application"), _profile(job)
     node = await job.platform.service("node")
     with job.console.step(f'Starting application "{name}"'):
-        await node.call("start_app", name, profile)
+        await _told(job, node, "start_app", name, profile)
     return _done(name, "started", profile)
+
+
+async def _told(job: Job, node: Service, method: str, name: str, *profile: str) -> None:
+    """Tell the node to run something; the complaint of one that cannot also says what to do."""
+    try:
+        await node.call(method, name, *profile)
+    except ServiceError as problem:
+        mend = ""
+        # The node's own words are what matters; that we cannot say more is not worth another complaint.
+        with suppress(ToolError):
+            mend = await _mend(job, node, problem.error, name, *profile)
+        raise ServiceError(problem.service, problem.error, mend) from problem
+
+
+async def _mend(job: Job, node: Service, error: CocaineError, name: str, *profile: str) -> str:
+    if isinstance(error, NotFound):
+        if missing := await _missing(job, name, *profile):
+            return missing
+        if name not in await Storage(job.platform).find("apps", "app"):
+            return f'there is no code of "{name}" in storage: see cocaine-tool app upload'
+    elif isinstance(error, AlreadyStarted):
+        report = plain(await node.value("info", name))
+        if report.get("state") == "broken":
+            cause = report.get("cause", "no cause given")
+            return f"the cause: {cause}; when it is mended, see cocaine-tool app restart --profile"
+    return ""
+
+
+async def _missing(job: Job, name: str, *profiles: str) -> str:
+    """What has to be uploaded before the app can be started, or nothing."""
+    storage = Storage(job.platform)
+    for collection, key, what, command in (
+        ("manifests", name, "application", "app upload"),
+        *(("profiles", profile, "profile", "profile upload") for profile in profiles),
+    ):
+        if await storage.read_or_none(collection, key) is None:
+            return f'there is no {what} "{key}" in storage: see cocaine-tool {command}'
+    return ""
 
 
 async def stop(job: Job) -> Result:
@@ -64,7 +104,8 @@ async def restart(job: Job) -> Result:
     with job.console.step(f'Restarting application "{name}"'):
         profile = job.args.profile or await _profile_of(node, name)
         if not await _replaced(job, node, name):
-            await _check_startable(job, name, profile)
+            if missing := await _missing(job, name, profile):
+                raise Refused(f'{missing}; application "{name}" is left as it is')
             try:
                 await node.call("pause_app", name)
             except ServiceError as problem:
@@ -79,7 +120,7 @@ async def _replaced(job: Job, node: Service, name: str) -> bool:
     if not node.offers("restart_app"):
         return False
     try:
-        await node.call("restart_app", name, *([job.args.profile] if job.args.profile else []))
+        await _told(job, node, "restart_app", name, *([job.args.profile] if job.args.profile else []))
     except ServiceError as problem:
         if isinstance(problem.error, NotRunning):
             return False
@@ -87,18 +128,13 @@ async def _replaced(job: Job, node: Service, name: str) -> bool:
     return True
 
 
-async def _check_startable(job: Job, name: str, profile: str) -> None:
-    """Nothing is stopped that could not be started again."""
-    storage = Storage(job.platform)
-    for collection, key, what in (("manifests", name, "application"), ("profiles", profile, "profile")):
-        if await storage.read_or_none(collection, key) is None:
-            raise Refused(f'there is no {what} "{key}" in storage; application "{name}" is left as it is')
-
-
 async def _profile_of(node: Service, name: str) -> str:
-    report = plain(await node.value("info", name, REPORT))
     try:
+        report = plain(await node.value("info", name, REPORT))
         return str(report["profile"]["name"])
+    except ServiceError as problem:
+        mend = "name a profile by --profile to start it" if isinstance(problem.error, InvalidArgument) else ""
+        raise ServiceError(problem.service, problem.error, mend) from problem
     except (KeyError, TypeError) as problem:
         raise Refused(f'the node does not say which profile "{name}" has; name one by --profile') from problem
 

@@ -80,12 +80,14 @@ class ServiceError(ToolError):
 
     :param service: its name.
     :param error: what it answered.
+    :param mend: what to do about it, where we know more than the service.
     """
 
-    def __init__(self, service: str, error: CocaineError) -> None:
+    def __init__(self, service: str, error: CocaineError, mend: str = "") -> None:
         self.service = service
         self.error = error
-        super().__init__(f'Error in service "{service}" - {error.reason} [{error.pair[1]}]')
+        told = f'Error in service "{service}" - {error.reason} [{error.pair[1]}]'
+        super().__init__(f"{told}; {mend}" if mend else told)
 
     def details(self) -> dict[str, Any]:
         category, code = self.error.pair

@@ -124,7 +124,9 @@ def packaged(path: str) -> bytes:
             while tar.next() is not None:
                 pass
     except (tarfile.TarError, EOFError, OSError, ValueError, ArithmeticError) as problem:
-        raise WrongValue(f"package {path!r} is not a whole tar archive: {problem}") from problem
+        # tarfile has a line for each compression that it has tried.
+        why = str(problem).partition("\n")[0].rstrip(":")
+        raise WrongValue(f"package {path!r} is not a whole tar archive: {why}") from problem
     return blob
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
 
-from ..errors import CocaineError, ConnectionGone
+from ..errors import CocaineError, ConnectionGone, ServiceNotFound
 from ..interfaces import Endpoint
 from ..rpc.client import Dialer, Remote, resolve
 from ..wire.headers import AUTHORIZATION, Headers
@@ -148,15 +148,19 @@ class Platform:
     async def _located(self) -> Remote:
         if self._locator_remote is None or self._locator_remote.connection.over:
             host, port = self._where
-            self._locator_remote = await self._reached(f"{host}:{port}", self._dialer.locator([self._where]))
+            mend = "is the platform up? --host and --port say where its locator is"
+            self._locator_remote = await self._reached(f"{host}:{port}", self._dialer.locator([self._where]), mend)
         return self._locator_remote
 
-    async def _reached(self, where: str, connecting: Coroutine[Deferred[Any], Any, Remote]) -> Remote:
+    async def _reached(
+        self, where: str, connecting: Coroutine[Deferred[Any], Any, Remote], mend: str = ""
+    ) -> Remote:
         try:
             return await self.wait(Deferred.fromCoroutine(connecting))
         except ConnectionGone as problem:
-            why = problem.__cause__ or problem
-            raise Unreachable(f"Unable to establish connection: {where}: {why}") from problem
+            why = str(problem.__cause__ or problem)
+            told = f"Unable to establish connection: {where}: {why}"
+            raise Unreachable(f"{told.rstrip('.')}; {mend}" if mend else told) from problem
 
     async def service(self, name: str) -> Service:
         """
@@ -177,8 +181,13 @@ class Platform:
         try:
             info = await self.wait(Deferred.fromCoroutine(resolve(locator, name)))
             protocol = parse_protocol(name, info.version, info.graph)
-        except CocaineError as error:
+        except ServiceNotFound as error:
             raise ServiceError(name, error) from error
+        except ConnectionGone as error:
+            host, port = self._where
+            raise ServiceError("locator", error, f"is {host}:{port} a locator's address?") from error
+        except CocaineError as error:
+            raise ServiceError("locator", error) from error
         except TimeoutError as problem:
             # The resolver's own patience ended before ours.
             raise TimedOut(self.wait.seconds) from problem

@@ -10,6 +10,7 @@ Source: reference ``http-tools-sdk.md`` section B.4.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from .command import Command, Job, name_of, option
 from .console import Done, Result
 from .documents import encode, load, mapping
 from .exits import ExclusiveOptions, Refused, ServiceError, ToolError, WrongValue
-from .package import archive, entries, manifest_among, packaged
+from .package import Entry, archive, entries, manifest_among, packaged
 from .storage import Storage
 
 #: Seconds an upload waits for each answer at the least.
@@ -35,11 +36,13 @@ class Upload:
     What goes into storage.
 
     :ivar code: the archive, or None to leave the code as it is.
+    :ivar flaw: why its workers will not start, or nothing.
     """
 
     app: str
     manifest: dict[str, Any]
     code: bytes | None
+    flaw: str = ""
 
 
 def _exclusive(args: Any) -> None:
@@ -65,6 +68,8 @@ async def upload(job: Job) -> Result:
     made: Upload = await job.workplace.aside(_gather, args)
     if "slave" not in made.manifest:
         job.console.warn(f'the manifest of "{made.app}" has no "slave": the app will not start')
+    if made.flaw:
+        job.console.warn(made.flaw)
     if made.code is not None and len(made.code) > _LARGEST:
         job.console.warn(f"the package has {len(made.code)} bytes; storage takes {_LARGEST} unless configured for more")
     await _store(job, made)
@@ -88,7 +93,20 @@ def _gather(args: Any) -> Upload:
     source = args.manifest or manifest_among(found)
     if source is None:
         raise WrongValue(f"there is no manifest in {folder!r}; name one by --manifest")
-    return Upload(args.name or os.path.basename(folder), _manifest(source), archive(found))
+    manifest = _manifest(source)
+    return Upload(args.name or os.path.basename(folder), manifest, archive(found), _flaw(manifest.get("slave"), found))
+
+
+def _flaw(slave: Any, found: list[Entry]) -> str:
+    """What keeps a node from starting the program of a folder: it would be seen in the crash log only."""
+    if not isinstance(slave, str) or os.path.isabs(slave):
+        return ""
+    path = next((path for name, path in found if name == os.path.normpath(slave)), None)
+    if path is None:
+        return f'{slave!r}, which the manifest names as "slave", is not among the files: workers will not start'
+    if not os.stat(path).st_mode & stat.S_IXUSR:
+        return f'{slave!r}, which the manifest names as "slave", is not executable (chmod +x): workers will not start'
+    return ""
 
 
 def _manifest(source: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class HeaderDecoder:
     """
     One direction's table of one connection.
 
-    :param limit: most bytes of names and values in one frame's headers.
+    :param limit: most bytes of one frame's headers, each counted as in the table: its name, its value and `ENTRY_COST`.
     """
 
     __slots__ = ("_dynamic", "_latest", "_limit", "_meaning", "_size")
@@ -125,7 +125,7 @@ class HeaderDecoder:
                     plain = False
             else:
                 raise HeaderError("a header is neither an index nor a triple")
-            total += len(header[0]) + len(header[1])
+            total += ENTRY_COST + len(header[0]) + len(header[1])
             if total > self._limit:
                 raise HeaderError(f"headers are larger than {self._limit} bytes")
             headers.append(header)

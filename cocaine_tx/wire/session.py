@@ -55,6 +55,7 @@ class Session:
     :param acceptor: receives the first message of every channel that the peer opens.
     :param strangers: the rule for frames that fit no open channel.
     :param tail: end of every frame that belongs to no trace (`ZERO_TRACE` in the original runtime's manner).
+    :ivar limits: what the peer may make us keep.
     :ivar wake: called when there is something to send and there was nothing.
     :ivar broken: why the connection must be closed, once the peer has broken the protocol.
     :ivar congested: set by the connection while the peer does not take what we send; sources should hold on.
@@ -65,8 +66,9 @@ class Session:
     """
 
     __slots__ = (
-        "_acceptor", "_channels", "_decoder", "_headers", "_last", "_limits", "_opened_by", "_opening", "_out", "_root",
-        "_strangers", "_tail", "broken", "congested", "connection", "ended", "kin", "revocation", "wake",
+        "_acceptor", "_channels", "_decoder", "_headers", "_last", "_opened_by", "_opening", "_out", "_root",
+        "_strangers", "_tail", "broken", "congested", "connection", "ended", "kin", "limits", "revocation",
+        "wake",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +83,7 @@ class Session:
         self._acceptor = acceptor
         self._strangers = strangers
         self._tail = tail
-        self._limits = limits
+        self.limits = limits
         self._decoder = FrameDecoder(limits)
         self._headers = HeaderDecoder(limits.headers)
         self._channels: dict[int, Channel] = {}
@@ -168,8 +170,8 @@ class Session:
             raise RevokedChannel(f"the peer may not open channel {number}")
         if number > _HIGHEST:
             raise RevokedChannel(f"channel {number} leaves no numbers for others")
-        if len(self._channels) >= self._limits.channels:
-            raise DispatchError(f"more than {self._limits.channels} channels are open")
+        if len(self._channels) >= self.limits.channels:
+            raise DispatchError(f"more than {self.limits.channels} channels are open")
         slot = self._root.slots.get(kind)
         if slot is None:
             slot = idl.SESSION_SLOTS.get(kind)

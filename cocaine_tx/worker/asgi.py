@@ -7,7 +7,9 @@ ASGI 3 applications as handlers: each request is an asyncio task.
 
     worker.on("http", asgi(application))
 
-The lifespan protocol is not spoken, which applications must bear with; WebSockets cannot come through a proxy.
+The application's lifespan is that of its worker (`cocaine_tx.worker.lifespan`). Make one handler of an application; it
+can be given to several events. The ``websocket`` scope is not spoken: such a request is told as the HTTP request that
+it begins as.
 
 Source: the ASGI specification, HTTP connection scope, version 2.3.
 """
@@ -15,28 +17,31 @@ Source: the ASGI specification, HTTP connection scope, version 2.3.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
 from ..errors import CocaineError
+from .lifespan import Application, Lifespan
 from .web import HttpHandler, HttpRequest, HttpResponse
-
-Application = Callable[..., Awaitable[None]]
 
 
 def asgi(application: Application) -> HttpHandler:
     """A handler that calls an ASGI application."""
+    lifespan = Lifespan(application)
 
     async def serve(request: HttpRequest, response: HttpResponse) -> None:
+        await lifespan.ready()
         exchange = _Exchange(request, response)
-        await application(scope(request), exchange.receive, exchange.send)
+        await application(scope(request, lifespan.state), exchange.receive, exchange.send)
+        if not response.closed:
+            # Closing it now would pass off a part for the whole.
+            raise RuntimeError("the application has returned before its answer was complete")
 
-    return HttpHandler(serve, "asyncio")
+    return HttpHandler(serve, "asyncio", lifespan)
 
 
-def scope(request: HttpRequest) -> dict[str, Any]:
-    """The request as ASGI describes it."""
+def scope(request: HttpRequest, state: dict[str, Any]) -> dict[str, Any]:
+    """The request as ASGI describes it, with its own copy of what the lifespan has left for it."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -50,6 +55,7 @@ def scope(request: HttpRequest) -> dict[str, Any]:
         "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers],
         "client": None,
         "server": None,
+        "state": state.copy(),
     }
 
 

@@ -57,8 +57,8 @@ class Invocation:
     """
 
     __slots__ = (
-        "_began", "_begin", "_binding", "_cause", "_channel", "_done", "_ended", "_timer", "_written", "request",
-        "response", "task",
+        "_began", "_begin", "_binding", "_cause", "_channel", "_done", "_ended", "_lingers", "_timer", "_written",
+        "request", "response", "task",
     )  # fmt: skip
     _log = Logger()
 
@@ -79,7 +79,7 @@ class Invocation:
         self._channel = channel
         self._cause: CocaineError | None = None
         self._timer: IDelayedCall | None = None
-        self._done = False
+        self._done = self._lingers = False
         self._begin = begin
         self._ended = ended
         self._began = binding.adapter is None
@@ -94,7 +94,8 @@ class Invocation:
             if not args or args[0].__class__ is not bytes:
                 self.cancel(InvalidArguments("a chunk is not one raw value"))
                 return
-            self.request.feed(args[0])
+            if not self._lingers:
+                self.request.feed(args[0])
             if not self._began:
                 self._began = True
                 self._begin(self)
@@ -104,8 +105,13 @@ class Invocation:
                 self._break(HttpFormatError("the event ended before its request came"))
         elif message is CREDIT:
             self._written.credited(args[0])
-        else:
+            if self._lingers and not self._written.unsent:
+                self._leave()
+        elif channel.sending:
             self.cancel(error_of(args))
+        else:
+            # The client has its answer. What the handler does besides reading on is its own business.
+            self.request.end(error_of(args))
 
     def lost(self, channel: Channel, reason: CocaineError) -> None:
         self.cancel(reason)
@@ -131,12 +137,16 @@ class Invocation:
     def cancel(self, cause: CocaineError) -> None:
         """Nobody waits for the answer any more: a waiting handler gets the error, or is cancelled where it waits."""
         if self._done:
+            if self._lingers:
+                self._written.unlimit()
+                self._channel.fail(cause)
+                self._leave()
             return
         if self._cause is None:
             self._cause = cause
         # The handler may come to its end by hearing of it.
         self.request.end(cause)
-        self._written.relieve()
+        self._written.unlimit()
         if self.task is not None:
             self.task.cancel()
         elif not self._done:
@@ -176,9 +186,16 @@ class Invocation:
             channel.fail(_error_for(problem))
             failure = Failure(problem)  # type: ignore[no-untyped-call]
             self._log.failure("the handler of {event} failed", failure, event=self._binding.event)
-        if channel.receiving:
-            channel.abandon()
         self.request.drop()
+        # The handler may have written more than its client lets be on the way.
+        self._lingers = self._written.unsent
+        if not self._lingers:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._lingers = False
+        if self._channel.receiving:
+            self._channel.abandon()
         self._ended(self)
 
     def _close(self) -> None:

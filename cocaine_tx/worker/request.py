@@ -20,6 +20,8 @@ from .waiting import native
 _CHUNK_COST = 64
 #: Most bytes that `Request.body` gathers unless told otherwise.
 BODY_LIMIT = 64 * 1024 * 1024
+#: Bytes up to which small chunks are joined while they wait, where their bounds mean nothing.
+_JOINED = 4096
 
 
 class Request:
@@ -32,11 +34,12 @@ class Request:
     :ivar event: the event's name.
     :ivar headers: pairs of name and value (bytes) that came with the event, those of its trace included.
     :ivar window: bytes that the client sends before it waits for us to have read some; 0: it never waits.
+    :ivar joins: it is one string of bytes: small chunks that wait become larger ones.
     """
 
     __slots__ = (
         "_buffer", "_channel", "_chunks", "_clock", "_deadline", "_end", "_ended", "_held", "_read", "_reader",
-        "_size", "event", "headers", "window",
+        "_size", "event", "headers", "joins", "window",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +62,7 @@ class Request:
         self._held = False
         self._read = 0
         self.window = window
+        self.joins = False
         self._reader: Deferred[bytes | None] | None = None
         self._ended = False
         self._end: CocaineError | None = None
@@ -81,6 +85,11 @@ class Request:
     def remaining(self) -> float | None:
         """Seconds until the deadline, never below zero; None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - self._clock.seconds())
+
+    @property
+    def ended(self) -> bool:
+        """The client has said its last, or the request was broken off; chunks of it may still wait to be read."""
+        return self._ended
 
     def read(self) -> Awaitable[bytes | None]:
         """
@@ -142,8 +151,13 @@ class Request:
                 self._grant(len(chunk))
             reader.callback(chunk)
             return
-        self._chunks.append(chunk)
-        self._size += len(chunk) + _CHUNK_COST
+        chunks = self._chunks
+        if self.joins and chunks and len(chunks[-1]) + len(chunk) <= _JOINED:
+            chunks[-1] += chunk
+            self._size += len(chunk)
+        else:
+            chunks.append(chunk)
+            self._size += len(chunk) + _CHUNK_COST
         if self._size > self._buffer and not self._held:
             self._held = True
             self._channel.session.connection.hold(self)

@@ -4,6 +4,7 @@ What a handler answers.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable
 
 from twisted.internet.defer import Deferred
@@ -19,12 +20,15 @@ class Response:
 
     A handler that returns closes its response; one that raises ends it with an error. When the client has gone, what
     is written is dropped and `closed` says so. Writing after one's own `close` or `error` is a mistake and raises.
+
+    What a handler writes beyond what its client lets be on the way waits here, in the memory of the app whose it is.
     """
 
-    __slots__ = ("_channel", "_finished", "_room", "_roomless")
+    __slots__ = ("_backlog", "_channel", "_finished", "_room", "_roomless")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._backlog: deque[bytes] = deque()
         self._finished = False
         self._room: int | None = None
         self._roomless: list[Deferred[None]] = []
@@ -35,7 +39,12 @@ class Response:
     @property
     def closed(self) -> bool:
         """Nothing more can be said: ended here, or nobody listens."""
-        return not self._channel.sending
+        return self._finished or not self._channel.sending
+
+    @property
+    def unsent(self) -> bool:
+        """Something waits for the client to grant it."""
+        return bool(self._backlog) and bool(self._channel.sending)
 
     def write(self, data: bytes | str) -> Awaitable[None]:
         """
@@ -50,20 +59,24 @@ class Response:
         if data.__class__ is not bytes:
             data = _as_bytes(data)
         channel = self._channel
-        if not channel.sending:
+        if self._finished or not channel.sending:
             if self._finished:
                 raise LocalProtocolError("the response has been ended already")
             return READY
+        room = self._room
+        if room is not None:
+            if room <= 0:
+                self._backlog.append(data)
+                return self._wait()
+            self._room = room = room - len(data)
         channel.chunk(data)
-        if self._room is not None:
-            self._room -= len(data)
-            if self._room <= 0:
-                channel.session.connection.wrote(len(data))
-                room: Deferred[None] = Deferred(self._unwait)
-                self._roomless.append(room)
-                return native(room)
         awaited: Awaitable[None] = channel.session.connection.wrote(len(data))
-        return awaited
+        return awaited if room is None or room > 0 else self._wait()
+
+    def _wait(self) -> Awaitable[None]:
+        room: Deferred[None] = Deferred(self._unwait)
+        self._roomless.append(room)
+        return native(room)
 
     def window(self, size: int) -> None:
         """The client lets so many bytes be on their way; more only as it grants them."""
@@ -71,13 +84,27 @@ class Response:
 
     def credited(self, size: int) -> None:
         """The client grants more."""
-        if self._room is not None:
-            self._room += size
-            if self._room > 0:
-                self.relieve()
+        if self._room is None:
+            return
+        self._room += size
+        channel, backlog = self._channel, self._backlog
+        while backlog and self._room > 0:
+            data = backlog.popleft()
+            self._room -= len(data)
+            channel.chunk(data)
+            channel.session.connection.wrote(len(data))
+        if self._room > 0:
+            if self._finished:
+                channel.choke()
+            self._relieve()
 
-    def relieve(self) -> None:
-        """Nobody has to wait for room: there is some, or there is no use in it any more."""
+    def unlimit(self) -> None:
+        """Nobody has to wait for room any more, since there is no use in it."""
+        self._room = None
+        self._backlog.clear()
+        self._relieve()
+
+    def _relieve(self) -> None:
         roomless, self._roomless = self._roomless, []
         for room in roomless:
             room.callback(None)
@@ -87,9 +114,10 @@ class Response:
             self._roomless.remove(room)
 
     def close(self) -> None:
-        """The regular end; a second one does nothing."""
+        """The regular end, behind what waits; a second one does nothing."""
         self._finished = True
-        self._channel.choke()
+        if not self._backlog:
+            self._channel.choke()
 
     def error(self, code: int, reason: str, category: int = WORKER) -> None:
         """
@@ -100,6 +128,7 @@ class Response:
         :param category: 42 unless the app wants the error to be taken for someone else's.
         """
         self._finished = True
+        self._backlog.clear()
         self._channel.fail(RemoteError(category, code, reason))
 
 

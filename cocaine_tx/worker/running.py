@@ -39,6 +39,16 @@ class Finishing(Protocol):
         """The handler has returned, or failed."""
 
 
+class Span(Protocol):
+    """What begins and ends with a worker's process."""
+
+    def begin(self, failed: Callable[[str], None]) -> None:
+        """The reactor runs, and no event has come. Say ``failed`` if none shall."""
+
+    def end(self) -> Deferred[Any]:
+        """No handler runs any more, and none will. Fires when the process may end."""
+
+
 def kind_of(handler: Handler) -> Kind:
     """
     How a handler wants to be run, by its looks.
@@ -169,15 +179,15 @@ def adopt(result: object, finishing: Finishing) -> None:
     if not isinstance(result, Deferred):
         finishing.finished()
         return
-    if not result.called:
-        finishing.task = result
+    # Also one that has fired: a callback may have made it wait for another.
+    finishing.task = result
     result.addCallbacks(lambda _: finishing.finished(), lambda failure: finishing.finished(failure.value))
 
 
 def run_asyncio(handler: Handler, request: Any, response: Any, finishing: Finishing) -> None:
     """An asyncio coroutine, as a task of the loop that Twisted's asyncio reactor runs on."""
     try:
-        task = asyncio.get_running_loop().create_task(handler(request, response))
+        task = asyncio.get_running_loop().create_task(_contained(handler(request, response)))
     except BaseException as problem:
         finishing.finished(problem)
         return
@@ -186,7 +196,16 @@ def run_asyncio(handler: Handler, request: Any, response: Any, finishing: Finish
         if task.cancelled():
             finishing.finished(asyncio.CancelledError())
             return
-        finishing.finished(task.exception())
+        finishing.finished(task.exception() or task.result())
 
     finishing.task = task
     task.add_done_callback(ended)
+
+
+async def _contained(handling: Coroutine[Any, Any, Any]) -> BaseException | None:
+    """What would end the loop if a task let it out, given as its result: no handler ends the worker."""
+    try:
+        await handling
+    except (SystemExit, KeyboardInterrupt) as problem:
+        return problem
+    return None

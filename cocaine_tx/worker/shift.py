@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ..errors import CocaineError, Discarded
 from ..rpc.connection import Connection
 from ..rpc.turn import Turn
-from ..wire.frames import NO_HEADERS, Limits
+from ..wire.frames import NO_HEADERS, TRUSTING
 from ..wire.headers import Headers
 from ..wire.idl import Message, Slot
 from ..wire.protocols import CREDITS, EVENTS, HANDSHAKE, HEARTBEAT, TERMINATE
@@ -40,6 +41,10 @@ def _packed_heartbeat() -> bytes:
     return session.take()
 
 
+def _nothing() -> None:
+    """We know."""
+
+
 HEARTBEAT_FRAME = _packed_heartbeat()
 
 
@@ -48,6 +53,8 @@ class Shift(Deeds):
     A worker at work.
 
     :param ended: called once at the end; the process should then exit.
+    :param farewell: called once before we tell the node that we go: when no handler runs any more, and none will. What
+        its Deferred waits for has what is left of the time for handlers.
     :ivar link: the protocol to be connected to the node's socket.
     :ivar intake: what is running.
     """
@@ -55,15 +62,21 @@ class Shift(Deeds):
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, config: WorkerConfig, bindings: Mapping[str, Binding], ended: Callable[[], None]
+        self,
+        clock: IReactorTime,
+        config: WorkerConfig,
+        bindings: Mapping[str, Binding],
+        ended: Callable[[], None],
+        farewell: Callable[[], Deferred[Any]] = lambda: succeed(None),
     ) -> None:
         self._clock = clock
         self._config = config
         self._ended = ended
+        self._farewell = farewell
         self._timer: IDelayedCall | None = None
         self._control: Channel | None = None
         self.intake = Intake(bindings, clock, config.buffer, config.credits)
-        session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, Limits())
+        session = Session(EVENTS, self.intake, Strangers.IGNORED, NO_HEADERS, TRUSTING)
         session.kin = config.credits
         self.link = Link(session, Turn(clock), clock)
         self.link.made = self._connected
@@ -120,11 +133,16 @@ class Shift(Deeds):
 
     def look(self) -> None:
         if not len(self.intake):
-            self._life.emptied()
+            self._emptied()
+
+    def _emptied(self) -> None:
+        self.intake.emptied = _nothing
+        self.refuse()
+        self._farewell().addBoth(lambda _: self._life.emptied())
 
     def wait_for_handlers(self) -> None:
         # Before this nobody cares, and most events empty the worker.
-        self.intake.emptied = self._life.emptied
+        self.intake.emptied = self._emptied
         if self._timer is None:
             self._set(self._config.drain)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import succeed
 
 from ..errors import WORKER, LocalProtocolError
 from ..wire.headers import Trace
@@ -21,7 +21,7 @@ from ..wire.http import pack_head, unpack_request
 from .blocking import BlockingRequest, BlockingResponse
 from .request import BODY_LIMIT, Request
 from .response import Response
-from .running import Handler, Kind
+from .running import Handler, Kind, Span
 
 #: A map or pairs; values may be numbers.
 HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -33,10 +33,12 @@ class HttpHandler:
     A handler that speaks HTTP; `Worker.on` knows what to do with it.
 
     :ivar run: how it must be run, or None for how it looks.
+    :ivar span: begins and ends with the worker, if anything does.
     """
 
     handler: Handler
     run: Kind | None = None
+    span: Span | None = None
 
 
 def http(handler: Handler) -> HttpHandler:
@@ -96,6 +98,9 @@ class HttpRequest:
     """
     An HTTP request.
 
+    One that offers an ``Upgrade`` has no body. What its client sends behind the switch of protocols is read in the same
+    way once ``101`` has been written.
+
     :ivar method: such as ``"GET"``.
     :ivar uri: path and query as the proxy passed them.
     :ivar version: ``"1.0"`` or ``"1.1"``.
@@ -104,15 +109,18 @@ class HttpRequest:
     :raises HttpFormatError: the first chunk is not a request.
     """
 
-    __slots__ = ("_headers", "_pairs", "_taken", "body", "method", "raw", "uri", "version")
+    __slots__ = ("_headers", "_offers", "_pairs", "_response", "_taken", "body", "method", "raw", "uri", "version")
 
-    def __init__(self, raw: Request) -> None:
+    def __init__(self, raw: Request, response: HttpResponse | None = None) -> None:
         method, uri, version, self._pairs, self.body = unpack_request(raw.pop())
         self.method = method.decode("latin-1")
         self.uri = uri.decode("latin-1")
         self.version = version.decode("latin-1")
         self.raw = raw
+        raw.joins = True
         self._headers: HttpHeaders | None = None
+        self._offers: bool | None = None
+        self._response = response
         self._taken = not self.body
 
     def __repr__(self) -> str:
@@ -158,21 +166,35 @@ class HttpRequest:
         """Seconds until then."""
         return self.raw.remaining
 
+    @property
+    def upgrade(self) -> str:
+        """The protocols that the client offers to switch to; empty when it does not, or sends a body."""
+        headers = self.headers
+        if "x-cocaine-http-streaming" in headers:
+            return ""
+        options = ",".join(headers.get_all("connection")).lower().split(",")
+        return ", ".join(headers.get_all("upgrade")) if "upgrade" in map(str.strip, options) else ""
+
+    @property
+    def _complete(self) -> bool:
+        """Nothing is to come, though the client's side is open: it waits for our answer to its offer of an upgrade."""
+        if self._offers is None:
+            self._offers = not self.raw.ended and bool(self.upgrade)
+        return self._offers and not self.raw.ended and not (self._response is not None and self._response.switched)
+
     def read(self) -> Awaitable[bytes | None]:
         """The next piece of the body, beginning with `body`; None after the last. Fails as `Request.read` does."""
         if not self._taken:
             self._taken = True
-            first: Deferred[bytes | None] = Deferred()
-            first.callback(self.body)
-            return first
-        return self.raw.read()
+            return succeed(self.body)
+        return succeed(None) if self._complete else self.raw.read()
 
     def read_all(self, limit: int = BODY_LIMIT) -> Awaitable[bytes]:
         """The whole body, joined. Fails with `Overloaded` when there are more than ``limit`` bytes."""
         if not self._taken:
             self._taken = True
             self.raw.push_back(self.body)
-        return self.raw.body(limit)
+        return succeed(b"") if self._complete else self.raw.body(limit)
 
     def __aiter__(self) -> HttpRequest:
         return self
@@ -189,13 +211,16 @@ class HttpResponse:
     The answer to an HTTP request: one head, any pieces of body, one end.
 
     A body without a head gets ``200``; so does a handler that returns without a word.
+
+    :ivar headed: the head has been written.
+    :ivar switched: it was ``101``: what follows is no HTTP.
     """
 
-    __slots__ = ("headed", "raw")
+    __slots__ = ("headed", "raw", "switched")
 
     def __init__(self, raw: Response) -> None:
         self.raw = raw
-        self.headed = False
+        self.headed = self.switched = False
 
     #: What a blocking handler gets instead; set below.
     blocking: type[BlockingHttpResponse]
@@ -216,6 +241,7 @@ class HttpResponse:
             raise LocalProtocolError("the head of the response has been written already")
         head = pack_head(status, headers)  # type: ignore[arg-type]
         self.headed = True
+        self.switched = status == 101
         return self.raw.write(head)
 
     def write(self, data: bytes | str) -> Awaitable[None]:
@@ -238,6 +264,9 @@ class HttpResponse:
 class BlockingHttpRequest(BlockingRequest[HttpRequest]):
     """`HttpRequest` for a thread."""
 
+    #: What came with the head, as in `HttpRequest`; the raw event's method of that name is `read_all` here.
+    body: bytes  # type: ignore[assignment]
+
     def __init__(self, request: HttpRequest, calls: Any) -> None:
         super().__init__(request, calls)
         self.method = request.method
@@ -245,7 +274,12 @@ class BlockingHttpRequest(BlockingRequest[HttpRequest]):
         self.path = request.path
         self.query = request.query
         self.version = request.version
-        self.body = request.body  # type: ignore[assignment,method-assign]
+        self.body = request.body
+
+    @property
+    def upgrade(self) -> str:
+        """The protocols that the client offers to switch to."""
+        return self._request.upgrade  # type: ignore[no-any-return]
 
     def read_all(self, limit: int = BODY_LIMIT) -> bytes:
         """The whole body, joined."""
@@ -266,4 +300,5 @@ HttpResponse.blocking = BlockingHttpResponse
 
 def adapt(request: Request, response: Response) -> tuple[HttpRequest, HttpResponse]:
     """The HTTP faces of an event whose first chunk is there."""
-    return HttpRequest(request), HttpResponse(response)
+    answer = HttpResponse(response)
+    return HttpRequest(request, answer), answer

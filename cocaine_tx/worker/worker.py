@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from ..errors import ConfigError
 from ..rpc.reactor import install_reactor
 from ..wire.protocols import TEMPLATE_VARIABLE
 from .config import WorkerConfig
 from .invocation import Adapter, Binding, Start
-from .running import Handler, Kind, kind_of, known_kind, run_asyncio, run_coroutine, run_deferred
+from .running import Handler, Kind, Span, kind_of, known_kind, run_asyncio, run_coroutine, run_deferred
 from .web import HttpHandler, adapt
 
 H = TypeVar("H", bound=Handler | HttpHandler)
@@ -32,11 +32,19 @@ class Worker:
     An app's handlers, and the process around them.
 
     :param config: settings; without them `run` takes them from the command line.
+    :ivar spans: what begins and ends with the process: those of the handlers.
     """
 
     def __init__(self, config: WorkerConfig | None = None) -> None:
         self.config = config
         self._handlers: dict[str, tuple[Handler, Kind, Adapter | None]] = {}
+        self.spans: list[Span] = []
+
+    @overload
+    def on(self, event: str, *, run: Kind | None = None) -> Callable[[H], H]: ...
+
+    @overload
+    def on(self, event: str, handler: H, *, run: Kind | None = None) -> H: ...
 
     def on(self, event: str, handler: Any = None, *, run: Kind | None = None) -> Any:
         """
@@ -63,6 +71,8 @@ class Worker:
         bare: Handler
         if isinstance(handler, HttpHandler):
             bare, adapter, run = handler.handler, adapt, run or handler.run
+            if handler.span is not None and handler.span not in self.spans:
+                self.spans.append(handler.span)
         else:
             bare = handler
         looks = kind_of(bare)
@@ -139,6 +149,7 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
     install_reactor()
     # The process is ours from here on; everything below gets the reactor as an argument.
     from twisted.internet import reactor as installed
+    from twisted.internet.defer import DeferredList
     from twisted.internet.protocol import ClientFactory
     from twisted.python.failure import Failure
 
@@ -151,7 +162,15 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
     crew = Crew(config.threads)
     problems: list[str] = []
     threads = InThread(crew, reactor.callFromThread)
-    shift = Shift(reactor, config, worker.bindings(threads.start), lambda: _stop(reactor))
+
+    def farewell() -> Any:
+        return DeferredList([span.end() for span in worker.spans])
+
+    shift = Shift(reactor, config, worker.bindings(threads.start), lambda: _stop(reactor), farewell)
+
+    def failed(reason: str) -> None:
+        problems.append(reason)
+        _stop(reactor)
 
     class Calling(ClientFactory):
         noisy = False
@@ -171,9 +190,12 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: reactor.callFromThread(shift.signalled))
         shift.watch()
+        for span in worker.spans:
+            span.begin(failed)
         reactor.connectUNIX(config.endpoint, Calling(), timeout=CONNECT_TIMEOUT)
 
-    reactor.callWhenRunning(begun)
+    # asyncio's loop does not run yet when Twisted says that its reactor does.
+    reactor.callWhenRunning(reactor.callLater, 0, begun)
     reactor.run()
     if len(crew):
         # Blocking handlers that did not come to their end in time; nothing can stop them but this.

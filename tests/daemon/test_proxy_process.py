@@ -1,152 +1,24 @@
-"""The proxy as processes, with nothing behind it: how it listens, reloads, counts and ends."""
+"""The proxy as processes, with nothing behind it: how it listens, reloads and ends."""
 
 from __future__ import annotations
 
-import http.client
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-from twisted.trial.unittest import SynchronousTestCase
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
-TWISTD = "from twisted.scripts.twistd import run; run()"
-#: As systemd starts a daemon: the socket is descriptor 3, and the process knows that it is meant.
-SYSTEMD = (
-    "import os; os.dup2({fd}, 3); "
-    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='http'); " + TWISTD
-)
+from tests.daemon.proxies import PATIENCE, ROOT, SYSTEMD, TWISTD, ProxyCase, ask, until
 
 
-def until(ready: Callable[[], Any], otherwise: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if found := ready():
-                return found
-        except OSError:
-            pass
-        if time.monotonic() > end:
-            raise AssertionError(otherwise)
-        time.sleep(0.05)
-
-
-class Local(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self.host)
-
-
-def ask(where: int | Path, target: str = "/", method: str = "GET", body: Any = None, **headers: str) -> tuple[int, str]:
-    connection = (
-        http.client.HTTPConnection("127.0.0.1", where, timeout=PATIENCE)
-        if isinstance(where, int) else Local(str(where))
-    )  # fmt: skip
-    fields = {"Host": "a", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    try:
-        connection.request(method, target, body, fields)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
-
-
-class ProxyProcessTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ctx"))
-        self.addCleanup(shutil.rmtree, self.folder, True)
-        self.config = self.folder / "proxy.yaml"
-
-    def port(self) -> tuple[int, socket.socket]:
-        """A listening socket, kept until the test has given it away."""
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listening.close)
-        return int(listening.getsockname()[1]), listening
-
-    def free(self) -> int:
-        port, listening = self.port()
-        listening.close()
-        return port
-
-    def write(self, **settings: Any) -> None:
-        self.config.write_text(json.dumps({"locators": ["127.0.0.1:1"], **settings}))
-
-    def start(self, where: int | Path, program: str = TWISTD, fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        log = open(self.folder / "log", "wb")  # noqa: SIM115 - the process has it
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, "--nodaemon", "--pidfile=", "cocaine-proxy", "-c", str(self.config)],
-            cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log, pass_fds=fds,
-        )  # fmt: skip
-        log.close()
-        self.addCleanup(self.end, process)
-        until(lambda: self.alive(process) and ask(where)[0] == 404, "the proxy does not answer")
-        return process
-
-    def alive(self, process: subprocess.Popen[bytes]) -> bool:
-        self.assertIsNone(process.poll(), (self.folder / "log").read_text())
-        return True
-
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def children(self, process: subprocess.Popen[bytes]) -> list[int]:
-        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not listed.exists():
-            raise SkipTest("this kernel does not list children")
-        return [int(pid) for pid in listed.read_text().split()]
-
-    def replaced(self, process: subprocess.Popen[bytes], victim: int) -> None:
-        until(
-            lambda: len(pids := self.children(process)) == 2 and victim not in pids, "the child was not replaced"
-        )
-
-    def test_counters_of_all(self) -> None:
-        """Prometheus sees the sum of all processes, and it never falls, whichever of them ends."""
-        port, operations = self.free(), self.free()
-        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], processes=2,
-                   operations=f"tcp:{operations}:interface=127.0.0.1")  # fmt: skip
-        process = self.start(port)
-
-        def counted(status: str) -> int:
-            _, text = ask(operations, "/metrics")
-            name = f'cocaine_proxy_requests_total{{app="",code="{status}"}} '
-            return sum(int(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
-
-        for _ in range(20):
-            ask(port, "/ping")
-        until(lambda: counted("503") == 20, "the requests are not counted")
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            victim = self.children(process)[0]
-            os.kill(victim, number)
-            self.replaced(process, victim)
-            self.assertEqual(counted("503"), 20)
-        for _ in range(5):
-            until(lambda: ask(port, "/ping")[0] == 503, "the proxy does not answer")
-        until(lambda: counted("503") >= 25, "the new ones are not counted")
-        self.assertEqual(ask(operations, "/ping"), (503, "Failed\n"))
-        self.assertEqual(json.loads(ask(operations, "/info")[1])["requests"]["inprogress"], 0)
-
+class ProxyProcessTests(ProxyCase):
     def test_unix_socket(self) -> None:
         """A UNIX socket keeps its mode, outlives each child, and goes with the parent."""
         path = self.folder / "http"
@@ -181,6 +53,31 @@ class ProxyProcessTests(SynchronousTestCase):
             self.end(process)
             self.assertTrue(path.exists())
 
+    def test_waiting_to_be_accepted(self) -> None:
+        """Who was connected when the proxy is stopped gets an answer, though it had no time to accept them all."""
+        for processes in (1, 2):
+            port = self.free()
+            self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], processes=processes)
+            process = self.start(port)
+            family = [process.pid]
+            if processes > 1:
+                until(lambda process=process: len(self.children(process)) == 2, "there are no two children")
+                family += self.children(process)
+                until(lambda port=port: all(ask(port)[0] == 404 for _ in range(20)), "the children do not answer")
+            for pid in family:
+                os.kill(pid, signal.SIGSTOP)
+            clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(100)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            for pid in family:
+                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)
+            for client in clients:
+                self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+            process.wait(PATIENCE)
+            self.assertRaises(ConnectionRefusedError, socket.create_connection, ("127.0.0.1", port))
+
     def test_reload(self) -> None:
         """SIGHUP makes new settings hold and begins a new log; a file with a mistake changes nothing."""
         for processes in (1, 2):
@@ -208,6 +105,107 @@ class ProxyProcessTests(SynchronousTestCase):
             until(lambda: "stays as it was" in (self.folder / "log").read_text(), "the mistake is not told")
             self.assertEqual(call(), 200)
             self.end(process)
+
+    def test_told_before_background(self) -> None:
+        """What keeps a proxy from starting is said on the terminal, also when it was to go into the background."""
+        port, _ = self.port()
+        free = f"tcp:{self.free()}:interface=127.0.0.1"
+        for settings, words in (
+            ({"endpoints": [f"tcp:{port}:interface=127.0.0.1"]}, "endpoints: 'tcp:"),
+            ({"endpoints": [free], "operations": f"tcp:{port}:interface=127.0.0.1"}, "operations: 'tcp:"),
+            ({"endpoints": [free], "access-log": {"file": "nowhere/log"}}, "access-log.file: /"),
+            ({"endpoints": [free], "request-header": "a\r\nb"}, "request-header: give the name"),
+            ({"endpoints": [free], "mapped-headers": ["\u0436"]}, "mapped-headers: give the name"),
+        ):
+            self.write(**settings)
+            ended = subprocess.run(
+                [sys.executable, "-c", TWISTD, f"--pidfile={self.folder / 'pid'}", "cocaine-proxy", "-c", "proxy.yaml"],
+                cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+                timeout=PATIENCE,
+            )  # fmt: skip
+            self.assertEqual(ended.returncode, 1, words)
+            self.assertTrue(ended.stderr.startswith(f"cocaine-proxy: proxy.yaml: {words}"), ended.stderr)
+            self.assertEqual(ended.stderr.count("\n"), 1)
+
+    def test_operators(self) -> None:
+        """Operators get in when clients have taken all connections, and are not counted among them."""
+        port, operations = self.free(), self.free()
+        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], operations=f"tcp:{operations}:interface=127.0.0.1",
+                   limits={"connections": 2})  # fmt: skip
+        self.start(port)
+        free = "cocaine_proxy_connections_active 0\n"
+        until(lambda: free in ask(operations, "/metrics")[1], "our own connection is still there")
+        clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(2)]
+        for client in clients:
+            self.addCleanup(client.close)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as other:
+            self.assertEqual(other.recv(1), b"")
+        for _ in range(3):
+            text = ask(operations, "/metrics")[1]
+        self.assertIn("cocaine_proxy_connections_active 2\n", text)
+        self.assertNotIn('code="200"', text)
+
+    def certify(self, name: str) -> None:
+        """A new key and certificate in the folder."""
+        key, certificate = str(self.folder / "key.pem"), str(self.folder / "cert.pem")
+        words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        subprocess.run(
+            ["openssl", *words, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL
+        )
+
+    def test_certificates(self) -> None:
+        """SIGHUP has new clients see a new certificate, and those who are there stay; a faulty one changes nothing."""
+        if shutil.which("openssl") is None or importlib.util.find_spec("OpenSSL") is None:
+            raise SkipTest("there is no openssl, or no pyOpenSSL")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+        def secure(port: int) -> ssl.SSLSocket:
+            return context.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE))
+
+        def shown(port: int) -> bytes:
+            with secure(port) as client:
+                return client.getpeercert(True) or b""
+
+        for processes in (1, 2):
+            port, plain = self.free(), self.free()
+            self.certify("first")
+            files = f"privateKey={self.folder}/key.pem:certKey={self.folder}/cert.pem"
+            endpoints = [f"tcp:{plain}:interface=127.0.0.1", f"ssl:{port}:interface=127.0.0.1:{files}"]
+            self.write(endpoints=endpoints, processes=processes)
+            process = self.start(plain)
+            first = shown(port)
+
+            def changed(port: int = port, first: bytes = first) -> bool:
+                return first not in [shown(port) for _ in range(10)]
+
+            with secure(port) as client:
+                self.certify("second")
+                process.send_signal(signal.SIGHUP)
+                until(changed, "the new certificate is not shown")
+                (self.folder / "cert.pem").write_text("junk")
+                process.send_signal(signal.SIGHUP)
+                until(lambda: "stays as it was" in (self.folder / "log").read_text(), "the fault is not told")
+                self.assertNotEqual(shown(port), first)
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+            self.end(process)
+
+    def test_open_files(self) -> None:
+        """A shell's limit of open files does not keep clients out, and a hard one is told."""
+        port = self.free()
+        self.write(endpoints=[f"tcp:{port}:interface=127.0.0.1"], limits={"connections": 2000})
+        for hard, words in (("4096", ""), ("256", "limits.connections: 2000 clients need 3024 open files and 256 are")):
+            limited = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (100, {hard})); "
+            process = self.start(port, limited + TWISTD)
+            clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(150)]
+            self.assertEqual(ask(port)[0], 404)
+            for client in clients:
+                client.close()
+            self.end(process)
+            log = (self.folder / "log").read_text()
+            self.assertEqual("limits.connections" in log, bool(words))
+            self.assertIn(words, log)
 
     def test_no_unicorn(self) -> None:
         """A proxy that is to follow a unicorn that is not there serves nevertheless, says so, and ends when told."""

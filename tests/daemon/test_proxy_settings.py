@@ -36,6 +36,7 @@ class ProxySettingsTests(SynchronousTestCase):
             ("operations: 'tcp:8081'", {"operations": "tcp:8081"}),
             ("locators: 'a, b:2'", {"locators": (("a", 10053), ("b", 2))}),
             ("locators: ['[::1]:2']", {"locators": (("::1", 2),)}),
+            ("locators: ['[::1]']", {"locators": (("::1", 10053),)}),
             ("processes: 0", {"processes": 0}),
             ("request-header: X-R", {"request_header": "X-R"}),
             ("mapped-headers: [X-A]", {"mapped_headers": ("X-A",)}),
@@ -68,6 +69,8 @@ class ProxySettingsTests(SynchronousTestCase):
         for text, words in (
             ("endpoints: []", "endpoints: give at least one endpoint such as tcp:8080:interface=127.0.0.1, not a list"),
             ("locators: ['a:b']", "locators: give host:port, not 'a:b'"),
+            ("locators: ['::1']", "locators: give host:port, not '::1'"),
+            ("request-header: 'X:'", "request-header: give the name of an HTTP header, not 'X:'"),
             ("locators: ['a:0']", "locators: give host:port, not 'a:0'"),
             ("retry: {queue-full-status: 200}", "retry.queue-full-status: give 503 or 500, not 200"),
             ("timeouts: {apps: {a: x}}", "timeouts.apps.a: give a number from 0.001 up, not 'x'"),

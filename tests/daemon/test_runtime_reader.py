@@ -13,6 +13,7 @@ from cocaine_tx.daemon.document import parse, read, state_folder
 from cocaine_tx.daemon.runtime_reader import Role, runtime_settings
 from cocaine_tx.daemon.settings import Component, Gateway, Limits, Locator, Multicast, Network, Predefined, Runtime
 from cocaine_tx.errors import ConfigError
+from cocaine_tx.wire import frames
 
 ENVIRON = {"HOME": "/home/u"}
 
@@ -47,6 +48,14 @@ def changed(text: str, role: Role = Role.NODE) -> dict[str, object]:
     default, got = settings("", role), settings(text, role)
     names = [field.name for field in dataclasses.fields(Runtime) if field.name != "warnings"]
     return {name: getattr(got, name) for name in names if getattr(got, name) != getattr(default, name)}
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_session(self) -> None:
+        """What an operator writes is what a connection obeys."""
+        self.assertEqual(Limits().session, frames.Limits(frame=128 * 2**20))
+        given = Limits(frame_size=1, header_size=2, channels=3, write_buffer=4).session
+        self.assertEqual(given, frames.Limits(frame=1, headers=2, channels=3, unsent=4))
 
 
 class DefaultTests(SynchronousTestCase):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from cocaine_tx.isolate.archive import Limits
+from cocaine_tx.isolate.settings import ProcessSettings
+from cocaine_tx.node.profile import Profile
 from tests.docs import tables
 
 
@@ -54,3 +58,26 @@ class TablesTests(SynchronousTestCase):
         tables.write(folder)
         self.assertEqual({path.name: path.stat().st_mtime_ns for path in folder.iterdir()}, before)
         self.assertEqual(sorted(before), ["errors.txt", "headers.txt", "limits.txt", "services.txt"])
+
+    def test_profiles(self) -> None:
+        """The page for authors has every key of a profile with its default, and of the process isolate's arguments."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "apps.rst").read_text(encoding="utf-8")
+        lines = page[page.index(".. list-table::") :].splitlines()
+        for key, value in Profile.from_dict({}).expanded().items():
+            shown = self.row(lines, f"``{key}``")[1]
+            if key in ("grow-threshold", "isolate"):
+                continue
+            if key in ("idle-timeout", "half-closed-timeout"):
+                words = "off"
+            elif isinstance(value, str):
+                words = f"``{value}``"
+            else:
+                words = json.dumps(int(value) if isinstance(value, float) else value)
+            self.assertEqual(shown, words, key)
+        settings, limits = ProcessSettings("spool"), Limits()
+        for key, words in (
+            ("user", "the node's own"), ("rlimits", "none"), ("spool", "the node's ``paths.spool``"),
+            ("kill_timeout", f"{settings.kill_timeout:g}"), ("warm_timeout", f"{settings.warm_timeout:g}"),
+            ("archive_size", str(limits.size)), ("archive_members", str(limits.members)),
+        ):  # fmt: skip
+            self.assertEqual(self.row(lines, f"``{key}``")[1], words, key)

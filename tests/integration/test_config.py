@@ -83,6 +83,47 @@ class ConfigTests(SynchronousTestCase):
         with Peer(self.port) as locator:
             return locator.call(0, name)[0][0][1]
 
+    def test_shared_ports(self) -> None:
+        """A shared port that somebody else has is passed over, and a range without free ones is told."""
+        block = self._block(8)
+        free, taken = block[::3], [number for number in block if number not in block[::3]]
+        for number in taken:
+            self._occupy(number)
+        config = self.write("node.yaml", json.dumps({
+            "network": {"pinned": {"locator": self.port}, "shared": [block[0], block[-1] + 1]},
+            "paths": {"state": str(self.folder)},
+        }))  # fmt: skip
+        first = self.start("cocaine-node", "-c", config)
+        until(self.up, "the node is up")
+        with Peer(self.port) as locator:
+            for service in ("node", "logging", "storage"):
+                endpoints, _, _ = until(lambda name=service: self._found(locator, name), f"{service} is there")
+                self.assertIn(endpoints[0][1], free)
+        first.terminate()
+        first.wait(PATIENCE)
+        for number in free:
+            self._occupy(number)
+        second = self.start("cocaine-node", "-c", config)
+        self.assertEqual(second.wait(PATIENCE), 1)
+        said = second.stderr.read()
+        self.assertIn(f"{config}: network.shared: no port for logging: ", said)
+        self.assertEqual(said.count("\n"), 1)
+
+    def _occupy(self, number: int) -> None:
+        self.addCleanup(socket.create_server(("127.0.0.1", number)).close)
+
+    def _block(self, size: int) -> list[int]:
+        """Ports behind one another, all free."""
+        for first in range(20000, 30000, size):
+            block = list(range(first, first + size))
+            try:
+                for number in block:
+                    socket.create_server(("127.0.0.1", number)).close()
+                return block
+            except OSError:
+                continue
+        raise AssertionError("there are no free ports")
+
     def test_loopback(self) -> None:
         """Where nothing is said about addresses, nothing but loopback listens."""
         node = self.start(

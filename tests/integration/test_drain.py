@@ -47,6 +47,14 @@ class DrainTests(SynchronousTestCase):
         self.assertEqual(mentioning(str(self.platform.folder / "spool")), {})
         self.assertEqual(list((self.platform.folder / "run").iterdir()), [])
 
+    def test_hangup(self) -> None:
+        """A node whose terminal is closed does the same."""
+        answers = self._slow(6)
+        self.platform.node.send_signal(signal.SIGHUP)
+        self._ended(answers)
+        self.assertEqual(self.platform.node.wait(PATIENCE), 0)
+        self.assertEqual(list((self.platform.folder / "run").iterdir()), [])
+
     def test_proxy(self) -> None:
         """A proxy that is stopped finishes its requests."""
         answers = self._slow(6)

@@ -59,6 +59,14 @@ async def slow(request, response):
     response.write_head(200, {})
     response.write("slow")
 
+@worker.on("endless")
+@http
+async def endless(request, response):
+    response.write_head(200, {})
+    while True:
+        response.write("more")
+        await task.deferLater(reactor, 0.05)
+
 @worker.on("die")
 @http
 async def die(request, response):
@@ -240,6 +248,18 @@ class ProxyTests(SynchronousTestCase):
         # twistd ends by the signal it was given, after everything else has ended.
         self.assertIn(process.wait(PATIENCE), (0, -signal.SIGTERM))
 
+    def test_drain_ends(self) -> None:
+        """What has not ended in time is broken off; an old client must not take the end for that of its answer."""
+        port, process = self.proxy(wire={"drain-timeout": 0.5})
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(b"GET /shop/endless/ HTTP/1.0\r\n\r\n")
+            until(lambda: b"more" in client.recv(65536), "there is no answer")
+            process.terminate()
+            with self.assertRaises(ConnectionResetError):
+                while client.recv(65536):
+                    pass
+        self.assertIn(process.wait(PATIENCE), (0, -signal.SIGTERM))
+
     def test_processes(self) -> None:
         """Several processes share the port; one that is killed is replaced; all end with the parent."""
         port, process = self.proxy(processes=2)
@@ -263,7 +283,7 @@ class ProxyTests(SynchronousTestCase):
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if nginx is None:
             raise SkipTest("nginx is not installed")
-        port, _ = self.proxy()
+        port, _ = self.proxy(**{"json-rpc": {"services": ["node"]}})
         front = free_port()
         folder = Path(tempfile.mkdtemp(prefix="ctx"))
         self.addCleanup(shutil.rmtree, folder, True)
@@ -285,3 +305,11 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(ask(front, "/x?y", **host), (200, b"GET /x?y "))
         self.assertEqual(ask(front, "/", "POST", b"hi", **host), (200, b"POST / hi"))
         self.assertEqual(ask(front, "/", Host="nope.apps.example.org")[0], 503)
+        # What a client says itself leads it nowhere else, neither to a service nor by path.
+        elsewhere = {"X_Cocaine_Service": "nope", "X_Cocaine_Event": "die", "X_Cocaine_Handle": "die"}
+        self.assertEqual(ask(front, "/", **host, **elsewhere), (200, b"GET / "))
+        call = '{"jsonrpc": "2.0", "id": 1, "method": "node.list"}'
+        self.assertEqual(ask(port, "/", "POST", call, X_Cocaine_JSON_RPC="1")[0], 200)
+        answer = ask(front, "/", "POST", call, **host, X_Cocaine_JSON_RPC="1")
+        self.assertEqual(answer, (200, f"POST / {call}".encode()))
+        self.assertEqual(ask(front, "/shop/http/", Host="else.example.org")[0], 404)

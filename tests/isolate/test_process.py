@@ -1,11 +1,14 @@
 """Real programs started by the process isolate, and what they leave behind: nothing."""
 
+import fcntl
 import io
 import itertools
 import os
 import pwd
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import tarfile
@@ -24,6 +27,7 @@ from cocaine_tx.errors import ArchiveError, InvalidArgument, NotFound, SpawnFail
 from cocaine_tx.interfaces import Exit, Launch
 from cocaine_tx.isolate import body as body_module
 from cocaine_tx.isolate import versions
+from cocaine_tx.isolate.archive import Limits
 from cocaine_tx.isolate.process import ProcessIsolate
 from cocaine_tx.storage.memory import MemoryStorage
 from cocaine_tx.testing.isolate import isolate_contract
@@ -98,12 +102,12 @@ class Bench:
         while not told():
             await self.moment()
 
-    async def run(self, program, *arguments, **environment):
+    async def run(self, program, *arguments, endpoint="", **environment):
         """Run a shell text to its end: how it ended and what it printed."""
         await self.storage.write("apps", "one", archive(run=sh(program)), [])
         image = await self.isolate.spool("one")
         output = []
-        process = image.spawn(Launch("run", dict(arguments), environment, ""), output.append)
+        process = image.spawn(Launch("run", dict(arguments), environment, endpoint), output.append)
         await process.started
         end = await process.exited
         await image.discard()
@@ -297,12 +301,7 @@ class ProgramTests(TestCase):
 
     async def test_user(self):
         """Workers can run as another user, who owns the code and has its own home, and die with the node too."""
-        if os.geteuid() != 0:
-            raise SkipTest("only root can")
-        spool = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, spool)
-        os.chmod(spool, 0o755)
-        self.bench = Bench(self, {"user": "nobody", "spool": spool})
+        self.as_nobody()
         entry = pwd.getpwnam("nobody")
         _, text = await self.bench.run("id -u; id -g; id -G; echo $HOME; stat -c %u run")
         uid, gid, groups, home, owner = text.splitlines()
@@ -311,6 +310,35 @@ class ProgramTests(TestCase):
         self.assertNotIn("0", groups.split())
         _, text = await self.bench.run("exec setpriv --dump")
         self.assertIn("Parent death signal: KILL", text.replace("[", "").replace("]", ""))
+
+    def as_nobody(self):
+        if os.geteuid() != 0:
+            raise SkipTest("only root can")
+        spool = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, spool)
+        os.chmod(spool, 0o755)
+        self.bench = Bench(self, {"user": "nobody", "spool": spool})
+        return spool
+
+    async def test_user_can_connect(self):
+        """Workers of another user reach the socket that their node keeps for itself; nobody else does then."""
+        folder = self.as_nobody()
+        path = os.path.join(folder, "app.1")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            os.chmod(path, 0o600)
+            self.assertEqual((await self.bench.run(f"test -w {path} && echo may", endpoint=path))[1], "may\n")
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+
+    async def test_loader_variables(self):
+        """An app cannot bring code of its own into what still runs as root: the loader does as it says only then."""
+        folder = self.as_nobody()
+        os.chmod(folder, 0o777)
+        trace = os.path.join(folder, "trace")
+        _, text = await self.bench.run("echo $LD_DEBUG; id -u", LD_DEBUG="files", LD_DEBUG_OUTPUT=trace)
+        self.assertEqual(text.split(), ["files", str(pwd.getpwnam("nobody").pw_uid)])
+        owners = {os.stat(os.path.join(folder, name)).st_uid for name in os.listdir(folder) if "trace" in name}
+        self.assertEqual(owners, {pwd.getpwnam("nobody").pw_uid})
 
     async def test_unknown_user(self):
         """A user that does not exist fails the spool, by its name."""
@@ -339,6 +367,34 @@ class SettingsTests(TestCase):
         self.assertEqual(os.listdir(path), ["app"])
         await image.discard()
         self.assertEqual(os.listdir(path), [])
+
+    async def test_leftovers_in_the_spool_of_the_profile(self):
+        """What a killed node left in such a folder is removed before the next app is brought there."""
+        path = os.path.abspath(self.mktemp())
+        left = os.path.join(path, "app", "v0123456789abcdef")
+        os.makedirs(left)
+        bench = Bench(self, {"spool": path})
+        image = await bench.isolate.spool("app")
+        self.assertFalse(os.path.exists(left))
+        await image.discard()
+
+    async def test_swept_while_it_is_made(self):
+        """A version that somebody sweeps before it is locked is given up for another."""
+        path = os.path.abspath(self.mktemp())
+        swept = []
+
+        def flock(lock, how, flock=fcntl.flock):
+            if not swept:
+                swept.append(True)
+                raise BlockingIOError
+            flock(lock, how)
+
+        self.patch(fcntl, "flock", flock)
+        version = versions.bring(path, "app", archive(run=b""), Limits(), None, lambda: False)
+        locked = os.open(version.folder, os.O_RDONLY)
+        self.addCleanup(os.close, locked)
+        self.assertRaises(BlockingIOError, fcntl.flock, locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        versions.remove(version)
 
 
 class SpoolTests(TestCase):

@@ -280,6 +280,16 @@ class Following(LocatorCase):
         self.stage.network.advance(0)
         self.assertEqual(len(decoded(second.data)), 3)
 
+    def test_long_names(self):
+        """A caller with an endless uuid or router's name loses its connection, and nothing is kept of it."""
+        self.make(members=dict)
+        for method in (1, 5):
+            client = self.stage.client()
+            self.ask(client, 1, method, ["x" * 2000])
+            self.assertTrue(client.closed)
+        self.stage.network.advance(0)
+        self.assertEqual((self.locator._peers, self.locator._routers), ({}, {}))
+
     def test_stop(self):
         """A locator that stops says so."""
         locator = self.make(members=dict)
@@ -341,6 +351,9 @@ class Publishing(LocatorCase):
 
     def test_malformed(self):
         """A publisher that breaks the protocol loses its connection, nobody else anything."""
+        deep = None
+        for _ in range(1018):
+            deep = {0: deep}
         for args in (
             ["x", [["10.0.0.9"]]],
             ["x", [[1, 2]]],
@@ -350,12 +363,16 @@ class Publishing(LocatorCase):
             ["x", [], ["1", {}]],
             ["x", [], [1]],
             ["x" * 2000, []],
+            ["x", [], [1, deep]],
+            ["x", [], [1, {0: ["ping"]}]],
+            ["x", [], [1, {b"ping": [0, {}, {}]}]],
         ):
             locator = self.make()
             client, other = self.stage.client(), self.stage.client()
             self.ask(client, 1, 4, args)
-            self.assertTrue(client.closed, args)
+            self.assertTrue(client.closed)
             self.assertRaises(ServiceNotFound, locator.find, "x")
+            self.assertNotIn("x", locator._directory)
             self.assertEqual(self.ask(other, 1, 6, [])[0][2], [UUID.encode()])
 
 

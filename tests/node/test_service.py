@@ -6,6 +6,7 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import CocaineError, ComponentNotFound
@@ -278,8 +279,9 @@ class CrashLogTests(SynchronousTestCase):
         self.assertEqual(told, [b"1", b"2", b"3"])
 
     def test_limit(self) -> None:
-        """Storage keeps the newest crash logs of an app, and no more than so many."""
+        """Storage keeps the newest crash logs of an app, and no more than so many; what is no time goes first."""
         stage = Stage()
+        self.successResultOf(stage.storage.write("crashlogs", "\u00b2:foreign", b"", ["hello"]))
         moments = iter(range(1, 100))
         logs = CrashLogs(stage.storage, "hello", kept=3, now=lambda: float(next(moments)))
         for number in range(5):
@@ -302,13 +304,24 @@ class CrashLogTests(SynchronousTestCase):
         for each in pending:
             self.assertNoResult(each)
 
-    def test_log_output(self) -> None:
-        """With log-output a worker's lines are in the node's log under the app's name."""
-        from twisted.logger import globalLogPublisher
-
+    def logged(self) -> list[Any]:
+        """What is said from now on."""
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        return events
+
+    def test_strange_key(self) -> None:
+        """A misspelt key of a profile is said in the node's log; the old names of keys are not."""
+        events = self.logged()
+        stage = Stage()
+        stage.act = echo
+        stage.start(profile={"pool-limt": 3, "startup-timeout": 2, "queue-limit": 5})
+        self.assertEqual([event["key"] for event in events if "key" in event], ["pool-limt"])
+
+    def test_log_output(self) -> None:
+        """With log-output a worker's lines are in the node's log under the app's name."""
+        events = self.logged()
         stage = Stage()
         stage.act = echo
         stage.start(profile={"pool-min": 1, "log-output": True})

@@ -19,7 +19,7 @@ OK = [(b"Content-Type", b"text/plain")]
 
 
 def answer(method: bytes = b"GET", version: bytes = b"1.1", keep_alive: bool = True, upgrade: bytes = b"") -> Answer:
-    return Answer(method, version, keep_alive, upgrade, DATE)
+    return Answer(method, version, keep_alive, upgrade, lambda: DATE)
 
 
 def head(*lines: bytes) -> bytes:
@@ -223,7 +223,7 @@ class HeadTests(SynchronousTestCase):
         """The parser's head is all an answer needs to know."""
         request = RequestParser().feed(b"HEAD / HTTP/1.0\r\n\r\n")[0]
         assert isinstance(request, RequestHead)
-        sent = Answer.to(request, DATE).complete(200, OK, b"hello")
+        sent = Answer.to(request, lambda: DATE).complete(200, OK, b"hello")
         self.assertTrue(sent.endswith(b"\r\nConnection: close\r\n\r\n"))
 
 

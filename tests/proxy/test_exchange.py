@@ -161,6 +161,23 @@ class AnswerTests(WorldCase):
         world.advance()
         self.assertTrue(client.got.startswith(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"))
 
+    def test_date(self) -> None:
+        """An answer bears the date of its beginning, however long its app took, and so do our own."""
+        now = 784111777.0
+        world = self.world(wall=lambda: now, chunk=60.0)
+        app = world.app()
+        client = world.ask(get())
+        now += 50
+        app.jobs[0].answer(b"x")
+        world.advance()
+        self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:50:27 GMT\r\n", client.take())
+        client.send(get())
+        world.advance()
+        now += 10
+        app.jobs[1].channel.fail(HandlerFailed("x"))
+        world.advance()
+        self.assertIn(b"\r\nDate: Sun, 06 Nov 1994 08:50:37 GMT\r\n", client.take())
+
     def test_sticky_and_groups(self) -> None:
         """A sticky header always leads to the same member of a group; the group is what the locator says."""
         world = self.world()
@@ -188,6 +205,29 @@ class AnswerTests(WorldCase):
         self.assertEqual(headers[b"parent_id"], 0x00F067AA0BA902B7.to_bytes(8, "little"))
         self.assertEqual(headers[b"trace_bit"], b"1")
         self.assertIn(b"traceresponse: 00-0af7651916cd43dd0448eb211c80319c-", client.got)
+
+    def test_traceparent_that_is_none(self) -> None:
+        """What W3C calls invalid is no decision to trace; a later version may say more than ours."""
+        rest = "-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        for trace, taken in (
+            ("00" + rest, True), ("01" + rest, True), ("01" + rest + "-more", True), ("cc" + rest + "-", True),
+            ("00" + rest + "-more", False), ("00" + rest + "-", False), ("01" + rest + "x", False),
+            ("ff" + rest, False), ("00" + rest.upper(), False), ("00-" + "0" * 32 + rest[33:], False),
+        ):  # fmt: skip
+            client = world.ask(get("/app/http/", "1.1", f"traceparent: {trace}"))
+            self.assertEqual(b"traceresponse" in client.got, taken, trace)
+            self.assertEqual(b"trace_id" in app.jobs[-1].headers, taken, trace)
+
+    def test_empty_id(self) -> None:
+        """An id that says nothing is none: the app gets the one that the client and the log get."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"x"))
+        client = world.ask(get("/app/http/", "1.1", "X-Request-Id:"))
+        (entry,) = world.entries
+        self.assertIn((b"X-Request-Id", entry.id), app.jobs[0].request.headers)
+        self.assertIn(b"X-Request-Id: %b\r\n" % entry.id, client.got)
 
     def test_ping(self) -> None:
         """``/ping`` says whether the locator is there."""
@@ -448,6 +488,22 @@ class BodyTests(WorldCase):
             world.advance()
             self.assertEqual(len(app.jobs), 2)
 
+    def test_streaming_claimed(self) -> None:
+        """That a body follows in parts is the proxy's word; no client makes an app wait for parts."""
+        world = self.world(inline=3)
+        app = world.app()
+        app.info = {"http-streaming": True, "credits": True}
+        for target in ("/app/http/", "/"):
+            for length in (2, 9):
+                lines = [f"PUT {target} HTTP/1.1", "Host: a", f"Content-Length: {length}"]
+                lines += ["X-cocaine-http-streaming: 1"]
+                lines += ["X-Cocaine-Service: app", "X-Cocaine-Event: http"] * (target == "/")
+                world.ask("\r\n".join([*lines, "", "x" * length]).encode())
+                headers = app.jobs[-1].request.headers
+                claims = [value for name, value in headers if name.lower() == b"x-cocaine-http-streaming"]
+                self.assertEqual(len(claims), length > 3)
+                self.assertEqual(app.jobs[-1].body, b"x" * length)
+
     def test_early_answer(self) -> None:
         """An app may answer before it has got the whole body; the rest is dropped and the connection lives on."""
         world = self.world(inline=3)
@@ -456,6 +512,8 @@ class BodyTests(WorldCase):
         app.info = {"http-streaming": True, "credits": True}
         client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234")
         self.assertIn(b"enough", client.take())
+        # A close would say that this was the whole body.
+        self.assertIn("the rest of its request", app.jobs[0].ended)
         client.send(b"5678" + get())
         world.advance()
         self.assertEqual(self.status(client), 200)
@@ -482,7 +540,7 @@ class BodyTests(WorldCase):
         self.assertTrue(app.jobs == [] or app.jobs[0].ended not in ("", "close"))
 
     def test_upgrade(self) -> None:
-        """A switched connection carries bytes both ways until both sides have ended."""
+        """A switched connection carries bytes both ways until the app has ended its answer."""
         world = self.world()
         app = world.app(play=None)
         app.info = {"http-streaming": True, "credits": True}
@@ -505,11 +563,38 @@ class BodyTests(WorldCase):
         world = self.world()
         app = world.app()
         app.greet = lambda job: job.answer(b"no")
-        for streams in (True, False):
-            app.info = {"http-streaming": streams, "credits": True}
-            client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: h2c"))
-            self.assertEqual(self.status(client), 200)
-            self.assertEqual(app.jobs[-1].ended, "close")
+        for protocol in ("h2c", "websocket"):
+            for streams in (True, False):
+                app.info = {"http-streaming": streams, "credits": True}
+                client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", f"Upgrade: {protocol}"))
+                self.assertEqual(self.status(client), 200)
+                self.assertEqual(app.jobs[-1].ended, "close")
+
+    def test_upgrade_unmeant(self) -> None:
+        """Clients that offer HTTP/2 with every request get their answer from apps that read the request to its end."""
+        world = self.world()
+        app = world.app(play=lambda job: job.answer(b"fine"))
+        app.info = {"http-streaming": True, "credits": True}
+        settings = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+        client = world.ask(get("/app/http/", "1.1", *settings))
+        self.assertIn(b"fine", client.got)
+
+    def test_upgrade_ends(self) -> None:
+        """When the app has ended a tunnel, the client can read its last words though it is still sending itself."""
+        world = self.world()
+        app = world.app(play=None)
+        app.info = {"http-streaming": True, "credits": True}
+        client = world.ask(get("/app/http/", "1.1", "Connection: Upgrade", "Upgrade: websocket"))
+        (http,) = world.door.connections
+        halves: list[str] = []
+        http.transport.loseWriteConnection = lambda: halves.append("half")
+        app.jobs[0].head(101)
+        app.jobs[0].channel.choke()
+        world.advance()
+        self.assertEqual((halves, client.ended), (["half"], None))
+        client.send(b"unheard")
+        world.advance(3)
+        self.assertIsNotNone(client.ended)
 
 
 class SlowClientTests(WorldCase):
@@ -573,6 +658,20 @@ class SlowClientTests(WorldCase):
         world.advance(5)
         self.assertEqual(world.door.connections, set())
 
+    def test_trickle(self) -> None:
+        """A body that comes a byte at a time does not outlast the time for a whole request, and never begins a call."""
+        for framing, piece in (("Content-Length: 99", b"x"), ("Transfer-Encoding: chunked", b"1\r\nx\r\n")):
+            world = self.world(request=300.0, body=30.0)
+            app = world.app()
+            client = world.ask(f"POST /app/http/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+            for _ in range(14):
+                self.assertEqual(client.got, b"")
+                client.send(piece)
+                world.advance(21)
+            world.advance(10)
+            self.assertEqual(self.status(client), 408)
+            self.assertEqual((app.jobs, world.door.gathered), ([], 0))
+
     def test_idle(self) -> None:
         """A connection may be idle for the keep-alive time, counted from its last answer."""
         world = self.world(keep_alive=75.0)
@@ -611,6 +710,57 @@ class WindowTests(WorldCase):
         world.advance()
         self.assertEqual(client.got.count(b"x" * 10_000), 400)
         self.assertEqual(world.upstreams.pools["app"].aside, set())
+
+    def test_unheeded(self) -> None:
+        """An app that sends more than it was granted is held like one that knows no windows."""
+        world = self.world(buffer=100_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.client()
+        client.transport.pauseProducing()  # type: ignore[union-attr]
+        client.send(get())
+        world.advance()
+        (job,) = app.jobs
+        (http,) = world.door.connections
+        job.head()
+        for _ in range(40):
+            job.channel.chunk(b"x" * 200_000)
+            world.advance()
+        self.assertLess(http.waiting, 1_000_000)
+        job.channel.choke()
+        client.transport.resumeProducing()  # type: ignore[union-attr]
+        for _ in range(200):
+            world.advance()
+        self.assertEqual(client.got.count(b"x" * 200_000), 40)
+
+    def test_large_head(self) -> None:
+        """Heads count against the window too, and what they took of it is granted again."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.ask(get())
+        (job,) = app.jobs
+        job.head(103, ("Link", "x" * 4_000))
+        world.advance()
+        job.head(200, ("X-Large", "x" * 8_000))
+        world.advance()
+        self.assertGreater(job.credits, 12_000)
+        job.channel.choke()
+        world.advance()
+        self.assertTrue(client.got.endswith(b"0\r\n\r\n"))
+
+    def test_unwanted_body(self) -> None:
+        """An app that writes more than it has promised is granted it at once, and does not wait for ever."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        world.ask(get())
+        (job,) = app.jobs
+        job.head(200, ("Content-Length", "1"))
+        for _ in range(10):
+            job.channel.chunk(b"x" * 5_000)
+            world.advance()
+        self.assertGreater(job.credits, 45_000)
 
     def fill(self, world: World, job: Job, size: int) -> None:
         """The app sends as much as it may, up to so many bytes."""
@@ -723,12 +873,12 @@ class HalfClosedTests(WorldCase):
 
 class DrainTests(WorldCase):
     def test_drain(self) -> None:
-        """When the proxy is stopped, idle clients go at once and running requests get their answer."""
+        """When the proxy is stopped, idle clients go within a moment and running requests get their answer."""
         world = self.world()
         app = world.app()
         idle, busy = world.client(), world.ask(get())
         drained = world.door.drain()
-        world.advance()
+        world.advance(2)
         self.assertIsNotNone(idle.ended)
         self.assertNoResult(drained)
         app.jobs[0].answer(b"done")
@@ -736,6 +886,54 @@ class DrainTests(WorldCase):
         self.assertIn(b"Connection: close\r\n", busy.got)
         self.assertIn(b"done", busy.got)
         self.successResultOf(drained)
+
+    def test_on_its_way(self) -> None:
+        """A request that was sent before its client could know that the proxy is stopped is answered, and the last."""
+        world = self.world()
+        world.app(play=lambda job: job.answer(b"x"))
+        new, old = world.client(), world.ask(get())
+        old.take()
+        drained = world.door.drain()
+        for client in (new, old):
+            client.send(get())
+            world.advance()
+            self.assertEqual(self.status(client), 200)
+            self.assertIn(b"Connection: close\r\n", client.got)
+            self.assertIsNotNone(client.ended)
+        self.successResultOf(drained)
+
+    def test_answered_meanwhile(self) -> None:
+        """The same behind an answer that had begun before."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        world.advance()
+        drained = world.door.drain()
+        app.jobs[0].channel.choke()
+        world.advance()
+        self.assertIsNone(client.ended)
+        client.take()
+        client.send(get())
+        world.advance()
+        app.jobs[1].answer(b"x")
+        world.advance()
+        self.assertEqual(self.status(client), 200)
+        self.successResultOf(drained)
+
+    def test_cut_off(self) -> None:
+        """Whoever is left at the end is in the log, with the reason."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get())
+        app.jobs[0].head()
+        world.advance()
+        closed = world.door.close()
+        world.advance()
+        self.successResultOf(closed)
+        self.assertIsNotNone(client.ended)
+        (entry,) = world.entries
+        self.assertEqual((entry.status, entry.error), (200, "the proxy has been stopped"))
 
 
 class PoolTests(WorldCase):

@@ -8,6 +8,27 @@ from cocaine_tx.errors import UndecodableError
 from cocaine_tx.proxy.metrics import METHODS, Meters, Totals, sum_of
 
 
+class CountersTests(SynchronousTestCase):
+    def test_large(self) -> None:
+        """Every request moves its counter, also the one after a million."""
+        meters = Meters()
+        meters.accepted, meters.sent = 1_234_567, 98_765_432_101
+        meters.statuses["shop", 200] = 7_654_321
+        lines = meters.text({}).splitlines()
+        for line in (
+            "cocaine_proxy_connections_accepted_total 1234567",
+            "cocaine_proxy_sent_bytes_total 98765432101",
+            'cocaine_proxy_requests_total{app="shop",code="200"} 7654321',
+        ):
+            self.assertIn(line, lines)
+
+    def test_unconnected(self) -> None:
+        """A name that leads nowhere, which any client can make up, makes no number."""
+        lines = Meters().text({"shop": 2, "made-up": 0}).splitlines()
+        name = "cocaine_proxy_upstream_connections{"
+        self.assertEqual([line for line in lines if line.startswith(name)], [name + 'app="shop"} 2'])
+
+
 class CallsTests(SynchronousTestCase):
     def meters(self) -> Meters:
         meters = Meters()

@@ -56,9 +56,19 @@ class SecureOutletTests(SynchronousTestCase):
         self.assertEqual(self.transport.taken, b"a" * 8 + b"b" * 8 + b"c" * 8 + b"d" * 8)
 
     def test_finish(self) -> None:
-        """A connection that is to close gives the transport everything and lets it go."""
-        for piece in (b"a" * 20, b"b"):
+        """A connection that is to close gives the transport everything, as it takes it, and lets it go."""
+        for piece in (b"a" * 20, b"b" * 20, b"c"):
             self.outlet.write(piece)
         self.outlet.finish()
         self.outlet.finish()
-        self.assertEqual((self.transport.taken, self.transport.producer), (b"a" * 20 + b"b", None))
+        while self.transport.producer is not None:
+            self.transport.drain(10)
+        self.assertEqual(self.transport.taken, b"a" * 20 + b"b" * 20 + b"c")
+        self.assertEqual((self.outlet.pending, self.said), (0, ["progressed", "progressed", "drained"]))
+
+    def test_finish_at_once(self) -> None:
+        """If nothing waits it lets the transport go at once."""
+        self.outlet.write(b"a")
+        self.outlet.finish()
+        self.outlet.finish()
+        self.assertEqual((self.transport.taken, self.transport.producer), (b"a", None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -144,7 +145,7 @@ class _ClientFactory:
 class World:
     """Everything; `turn` is the whole network's."""
 
-    def __init__(self, **terms: Any) -> None:
+    def __init__(self, wall: Callable[[], float] = lambda: 784111777.0, **terms: Any) -> None:
         self.network = Network()
         self.node = self.network.host(NODE)
         self.turn = Turn(self.network)
@@ -169,9 +170,7 @@ class World:
             return ""
 
         log = AccessLog(line, host.callLater, lambda batch, done: done())
-        self.door = Door(
-            host, self.turn, self.upstreams, Terms(tracing_chance=0.0, **terms), log, wall=lambda: 784111777.0
-        )
+        self.door = Door(host, self.turn, self.upstreams, Terms(tracing_chance=0.0, **terms), log, wall=wall)
         host.listenTCP(80, DoorFactory(self.door, HttpConnection, 100), interface=PROXY)
         self.upstreams.start()
         self.advance()

@@ -6,6 +6,7 @@ import socket
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from cocaine_tx.errors import ConnectionGone, LocalProtocolError, NotFound, RemoteProtocolError, ServiceNotFound
@@ -267,6 +268,14 @@ class ShapeTests(SynchronousTestCase):
         kinds = [type(endpoint_to(None, (host, 1))).__name__ for host in ("127.0.0.1", "::1")]
         self.assertEqual(kinds, ["TCP4ClientEndpoint", "TCP6ClientEndpoint"])
         self.assertEqual(type(endpoint_to(reactor, ("localhost", 1))).__name__, "HostnameEndpoint")
+
+    def test_patience(self) -> None:
+        """An address is given as many seconds as the dialer was told."""
+        host = MemoryReactorClock()
+        connecting = Deferred.fromCoroutine(Dialer(host, Turn(host), timeout=2.5).connect([("127.0.0.1", 1)], STORAGE))
+        self.assertEqual(host.tcpClients[0][3], 2.5)
+        connecting.cancel()
+        self.failureResultOf(connecting, CancelledError)
 
 
 class LoopbackTests(TestCase):

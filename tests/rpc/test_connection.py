@@ -8,7 +8,7 @@ from cocaine_tx.errors import ConnectionGone, InvalidArguments
 from cocaine_tx.rpc.connection import STALL
 from cocaine_tx.rpc.outlet import SLICE
 from cocaine_tx.testing.pair import ConnectionPair, Recorder
-from cocaine_tx.wire.frames import pack
+from cocaine_tx.wire.frames import Limits, pack
 from cocaine_tx.wire.protocols import APP, EVENTS, HANDSHAKE, STORAGE, WORKER
 from cocaine_tx.wire.session import NOBODY, Session, Strangers, dialing, serving
 
@@ -244,6 +244,15 @@ class PressureTests(SynchronousTestCase):
         self.pair.far_end.paused = False
         self.pair.pump()
         self.assertFalse(self.source.near.held or self.source.near_end.paused or self.pair.near.session.congested)
+
+    def test_limit(self) -> None:
+        """How much must wait for that is a limit of the session."""
+        for unsent, congested in ((900_000, True), (1_100_000, False)):
+            pair = ConnectionPair(dialing(Limits(unsent=unsent)), serving(APP, NOBODY), capacity=100_000)
+            pair.far_end.paused = True
+            pair.near.session.open(ENQUEUE, (b"ping",), NOBODY).chunk(b"x" * (1_000_000 + 100_000 + SLICE))
+            pair.settle()
+            self.assertEqual(pair.near.session.congested, congested)
 
     def test_two_holders(self) -> None:
         """A source held for two reasons goes on when both are gone."""

@@ -6,12 +6,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import InvalidArguments, NotFound, QueueFull
+from cocaine_tx.rpc.desk import CALLS
 from cocaine_tx.rpc.dispatch import Dispatch, Hospitality, ServiceFactory
 from cocaine_tx.rpc.turn import Turn
 from cocaine_tx.testing.pair import ConnectionPair, Recorder
 from cocaine_tx.wire.frames import Packed
+from cocaine_tx.wire.idl import PING_SLOT
 from cocaine_tx.wire.protocols import APP, STORAGE
-from cocaine_tx.wire.session import dialing, serving
+from cocaine_tx.wire.session import NOBODY, dialing, serving
 
 
 class CallTests(SynchronousTestCase):
@@ -189,3 +191,127 @@ class FactoryTests(SynchronousTestCase):
         first.connectionLost()
         self.assertEqual(factory.connections, {second})
         self.assertIsNotNone(factory.buildProtocol(None))
+
+
+class GreedyTests(SynchronousTestCase):
+    """A client that asks for more than it takes is not given more of our memory than others."""
+
+    def begin(self, answer):
+        """A client that can ask for anything, 8 KiB of which fit into its socket; what was begun for it."""
+        self.begun = begun = []
+
+        def call(headers, collection, key):
+            begun.append(key)
+            return answer(key)
+
+        self.client = Recorder()
+        dispatch = Dispatch(STORAGE, {"read": call})
+        self.pair = pair = ConnectionPair(dialing(), serving(STORAGE, dispatch), capacity=8192)
+        return pair
+
+    def ask(self, *keys: int) -> None:
+        for key in keys:
+            self.pair.near.session.open(STORAGE.slots[0], (b"c", b"%d" % key), self.client)
+        self.pair.settle()
+        self.pair.carry(self.pair.near_end)
+
+    def test_answers_not_taken(self) -> None:
+        """It is not read from, and what it has asked for meanwhile waits; when it reads, it gets all, in order."""
+        self.begin(lambda key: (b"x" * 1_000_000 + key,))
+        self.ask(1)
+        self.assertEqual(self.begun, [b"1"])
+        self.ask(2, 3)
+        self.assertEqual(self.begun, [b"1"])
+        self.assertTrue(self.pair.far.held)
+        self.pair.pump()
+        self.assertEqual(self.begun, [b"1", b"2", b"3"])
+        self.assertEqual([args[0][-1:] for _, _, args in self.client.told], [b"1", b"2", b"3"])
+        self.assertFalse(self.pair.far.held)
+
+    def test_calls_under_way(self) -> None:
+        """So many of its calls are under way at once; the others begin in their order, as answers come."""
+        waiting = {}
+
+        def answer(key):
+            waiting[key] = Deferred()
+            return waiting[key]
+
+        self.begin(answer)
+        self.ask(*range(CALLS + 3))
+        self.assertEqual(len(self.begun), CALLS)
+        waiting[b"5"].callback((b"five",))
+        waiting[b"6"].errback(NotFound("six"))
+        self.assertEqual(self.begun[CALLS:], [b"%d" % CALLS, b"%d" % (CALLS + 1)])
+        for key in range(CALLS + 3):
+            if key not in (5, 6):
+                waiting[b"%d" % key].callback((b"later",))
+        self.pair.pump()
+        self.assertEqual(len(self.client.told), CALLS + 3)
+
+    def test_gone_without_taking(self) -> None:
+        """What it has asked for is done though it has gone: it may have been a write."""
+        self.begin(lambda key: (b"x" * 1_000_000,))
+        self.ask(1)
+        self.ask(2, 3)
+        self.pair.cut()
+        self.assertEqual(self.begun, [b"1", b"2", b"3"])
+
+    def test_thousands_that_wait(self) -> None:
+        """However many wait, they begin one after the other and not inside one another."""
+        waiting = []
+
+        def answer(key):
+            answered: Deferred = Deferred()
+            if len(waiting) < CALLS:
+                waiting.append(answered)
+            else:
+                answered.callback((key,))
+            return answered
+
+        self.begin(answer)
+        self.ask(*range(5000))
+        for _ in range(100):
+            self.pair.settle()
+            self.pair.carry(self.pair.near_end)
+        self.assertEqual(len(self.begun), CALLS)
+        for answered in list(waiting):
+            answered.callback((b"first",))
+        self.pair.pump()
+        self.assertEqual(len(self.client.told), 5000)
+
+    def test_late_failure(self) -> None:
+        """A call that waited and fails is logged and answered as others are."""
+        self.begin(lambda key: (b"x" * 1_000_000,) if key == b"1" else 1 // 0)
+        self.ask(1)
+        self.ask(2)
+        self.pair.pump()
+        self.assertEqual([name for _, name, _ in self.client.told], ["value", "error"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_questions_without_end(self) -> None:
+        """Who pings or opens streams and reads nothing is soon not read from, and gets all answers when it does."""
+
+        def refuse(channel, headers, *args):
+            raise QueueFull()
+
+        for slot, args in ((PING_SLOT, ()), (APP.slots[0], (b"event",))):
+            pair = ConnectionPair(dialing(), serving(APP, NOBODY), capacity=8192)
+            factory = ServiceFactory(Dispatch(APP, {}, {"enqueue": refuse}), Hospitality(pair.turn, pair.clock))
+            served = pair.far_end.protocol = factory.buildProtocol(None)
+            served.makeConnection(pair.far_end)
+            pair.near_end.paused = True
+            client = Recorder()
+            asked = 0
+            while not pair.far_end.paused:
+                self.assertLess(asked, 20_000)
+                for _ in range(500):
+                    channel = pair.near.session.open(slot, args, client)
+                    if channel.sending:
+                        channel.choke()
+                asked += 500
+                for _ in range(10):
+                    pair.carry(pair.near_end)
+            pair.near_end.paused = False
+            pair.pump()
+            self.assertEqual(len(client.told), asked)
+            self.assertFalse(pair.far_end.paused)

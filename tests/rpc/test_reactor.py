@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from hypothesis import given
@@ -18,7 +19,7 @@ from twisted.internet.test import test_core, test_fdset, test_tcp, test_threads,
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.rpc.epoll import AttentiveReactor
-from cocaine_tx.rpc.reactor import FIRST, Attention, attend
+from cocaine_tx.rpc.reactor import FIRST, LABOUR, Attention, attend
 from cocaine_tx.rpc.turn import Turn
 
 
@@ -109,6 +110,12 @@ class AttentionTests(SynchronousTestCase):
         attention.waited(1e-6)
         self.assertEqual(attention.window, 0.0)
 
+    def test_busy(self) -> None:
+        """After a lot of work it sleeps at once, and after little looks again."""
+        attention = Attention(0.001)
+        attention.window = 0.001
+        self.assertEqual([attention.after(work) for work in (LABOUR / 2, LABOUR * 2, 0.0)], [0.001, 0.0, 0.001])
+
     @given(st.floats(0, 0.1), st.lists(st.floats(0, 10), max_size=30))
     def test_bounds(self, most: float, waits: list[float]) -> None:
         """Whatever happens, it looks no longer than is worth it."""
@@ -167,6 +174,25 @@ class WaitTests(SynchronousTestCase):
         self.assertTrue(looks)
         self.assertEqual(set(looks), {0})
         self.assertTrue(0 < sleep < 0.01)
+
+    def test_sleeps_after_work(self) -> None:
+        """What has just taken long is no reason to look for more of it."""
+        attend(self.reactor, 0.005)
+        self.reactor.attention.window = 0.001
+        act = self.doRead
+
+        def work() -> None:
+            act()
+            end = perf_counter() + LABOUR
+            while perf_counter() < end:
+                pass
+
+        self.doRead = work  # type: ignore[method-assign]
+        self.far.send(b"1")
+        self.reactor.doPoll(None)
+        self._count()
+        self.reactor.doPoll(0.01)
+        self.assertEqual((self.read, len(self.polled)), ([b"1"], 1))
 
     def test_found_while_looking(self) -> None:
         """What is there already is taken at the first look."""

@@ -8,9 +8,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import CocaineError, ConnectionGone, Discarded, InvocationTimeout, QueueFull
-from cocaine_tx.rpc.connection import HIGH_MARK
 from cocaine_tx.rpc.relay import Relay
 from cocaine_tx.testing.pair import ConnectionPair, Recorder
+from cocaine_tx.wire.frames import Limits
 from cocaine_tx.wire.idl import CHUNK, ERROR
 from cocaine_tx.wire.protocols import APP, EVENTS, INVOKE, WORKER
 from cocaine_tx.wire.session import NOBODY, Session, Strangers, dialing, serving
@@ -175,7 +175,7 @@ class PressureTests(SynchronousTestCase):
             sent += 1
             scene.pump()
         self.assertTrue(scene.back.near.held)
-        self.assertLess(sent * 65536, HIGH_MARK + 500_000)
+        self.assertLess(sent * 65536, Limits().unsent + 500_000)
         for _ in range(10):
             scene.answering.chunk(b"x" * 65536)
         scene.answering.choke()

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -45,6 +46,16 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(os.readlink(f"{self.path}/manifests/app/hello"), "../hello")
         with open(f"{self.path}/manifests/app/hello", "rb") as link:
             self.assertEqual(link.read(), b"blob")
+
+    def test_made_for_its_owner(self):
+        """A folder that we make is closed to other users; one that is there is left as it is."""
+        path = os.path.join(self.mktemp(), "made")
+        for mode in (0o700, 0o750):
+            made = ObjectFolder(path)
+            made.open()
+            made.close()
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode)
+            os.chmod(path, 0o750)
 
     def test_links_of_the_original(self):
         """Absolute links, as the original makes them, are tags; they survive the folder's move to another place."""

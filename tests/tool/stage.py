@@ -116,6 +116,8 @@ class FakeNode:
         self.calls.append(("start", app.decode(), profile.decode()))
         if app.decode() in self.apps:
             raise AlreadyStarted(f"app '{app.decode()}' is running: application has already been started")
+        if self.refusal is not None:
+            raise self.refusal
         self.apps[app.decode()] = profile.decode()
         return ()
 

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from cocaine_tx.errors import ArchiveError, InvalidArgument
+from cocaine_tx.errors import ArchiveError, InvalidArgument, NotFound
 from cocaine_tx.tool import app
 
 from .stage import OLD_NODE, Stage
@@ -101,6 +101,37 @@ class OnTheNode(TestCase):
             'Error in service "node" - app \'a\' is running: application has already been started [5]\n', seen.err
         )
 
+    async def test_start_of_a_broken_app(self) -> None:
+        """An app that was broken by its last start is not started again: the cause and the way out are told."""
+        self.stage.node.apps["a"] = "p"
+        self.stage.node.reports["a"] = {"state": "broken", "cause": "no code"}
+        seen = await self.stage.tool("app", "start", "-n", "a", "-r", "p")
+        self.assertEqual(seen.status, 128)
+        self.assertIn(" [5]; the cause: no code; when it is mended, see cocaine-tool app restart --profile\n", seen.err)
+
+    async def test_start_of_what_is_not_there(self) -> None:
+        """What the node does not find in storage is named, and the command that brings it there."""
+        self.stage.node.refusal = NotFound("x: No such file or directory")
+        told = '[✘] Starting application "a"\nError in service "node" - x: No such file or directory [2]'
+        for collection, key, mend in (
+            ("manifests", "a", '; there is no application "a" in storage: see cocaine-tool app upload'),
+            ("profiles", "p", '; there is no profile "p" in storage: see cocaine-tool profile upload'),
+            ("apps", "a", '; there is no code of "a" in storage: see cocaine-tool app upload'),
+            ("apps", "a", ""),
+        ):
+            seen = await self.stage.tool("app", "start", "-n", "a", "-r", "p")
+            self.assertEqual((seen.status, seen.err), (128, f"{told}{mend}\n"))
+            self.stage.storage.put(collection, key, {}, "app")
+        self.stage.storage.broken["read", "manifests"] = InvalidArgument("no")
+        seen = await self.stage.tool("app", "start", "-n", "a", "-r", "p")
+        self.assertEqual((seen.status, seen.err), (128, f"{told}\n"))
+        self.stage.storage.broken.clear()
+        self.stage.node.apps["a"] = "p"
+        seen = await self.stage.tool("app", "restart", "-n", "a", "-r", "q", "--json", "--quiet")
+        error = json.loads(seen.err)["error"]
+        self.assertIn('; there is no profile "q" in storage: ', error.pop("message"))
+        self.assertEqual((error["status"], error["service"], error["code"]), (128, "node", 2))
+
     async def test_start_without_profile(self) -> None:
         """A start needs a profile's name."""
         seen = await self.stage.tool("app", "start", "-n", "a")
@@ -134,6 +165,7 @@ class OnTheNode(TestCase):
         self.assertEqual(self.stage.node.apps, {"a": "p"})
         seen = await self.stage.tool("app", "restart", "-n", "b")
         self.assertEqual(seen.status, 128)
+        self.assertIn("app 'b' is not running [22]; name a profile by --profile to start it\n", seen.err)
 
     async def test_restart_refused(self) -> None:
         """A new version that does not boot is the node's error; nothing is stopped."""
@@ -175,6 +207,16 @@ class OnTheNode(TestCase):
         self.assertEqual(seen.status, 128)
         self.assertIn(f"Unable to establish connection: 127.0.0.1:{self.stage.addresses['node']}: ", seen.err)
 
+    async def test_no_locator(self) -> None:
+        """A port where somebody else listens and hangs up is not blamed on a service."""
+        self.stage.addresses["locator"] = self.stage.addresses["node"]
+        seen = await self.stage.tool("app", "stop", "-n", "a")
+        where = f"127.0.0.1:{self.stage.addresses['node']}"
+        self.assertEqual((seen.status, seen.out), (128, ""))
+        self.assertEqual(
+            seen.err, f"Error in service \"locator\" - End of file [2]; is {where} a locator's address?\n"
+        )
+
     async def test_surprise(self) -> None:
         """A mistake of our own is one line and 128; its traceback is for -vvvv."""
 
@@ -205,5 +247,6 @@ class OnAnOriginalNode(TestCase):
         """An app is not stopped when it could not be started again."""
         seen = await self.stage.tool("app", "restart", "-n", "a", "-r", "absent")
         self.assertEqual(seen.status, 128)
-        self.assertIn('There is no profile "absent" in storage; application "a" is left as it is\n', seen.err)
+        self.assertIn('There is no profile "absent" in storage: see cocaine-tool profile upload; ', seen.err)
+        self.assertIn('; application "a" is left as it is\n', seen.err)
         self.assertEqual((self.stage.node.apps, self.stage.node.calls), ({"a": "p"}, []))

@@ -51,6 +51,7 @@ class Process(SynchronousTestCase):
         self.assertEqual((done.returncode, done.stdout), (128, ""))
         self.assertEqual(len(done.stderr.splitlines()), 1)
         self.assertIn(f"Unable to establish connection: localhost:{port}: Connection was refused", done.stderr)
+        self.assertIn("; is the platform up? --host and --port say where its locator is\n", done.stderr)
 
     def test_version(self) -> None:
         """The version needs no platform."""

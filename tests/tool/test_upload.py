@@ -24,7 +24,7 @@ class Uploading(TestCase):
         self.folder = Path(self.mktemp()) / "hello"
         self.folder.mkdir(parents=True)
         self.write("manifest.json", '{"slave": "app.py", "environment": {"A": "b"}}')
-        self.write("app.py", "print()\n")
+        os.chmod(self.write("app.py", "print()\n"), 0o755)
 
     def write(self, name: str, text: str) -> str:
         path = self.folder / name
@@ -145,6 +145,20 @@ class Folders(Uploading):
         self.assertEqual(seen.status, 0)
         self.assertIn('Warning: the manifest of "hello" has no "slave"', seen.err)
 
+    async def test_program_that_cannot_start(self) -> None:
+        """A program that is not there, or not executable, is worth a warning: later only the crash log would say so."""
+        for slave, mode, words in (
+            ("./app.py", 0o755, ""),
+            ("app.py", 0o644, "'app.py', which the manifest names as \"slave\", is not executable (chmod +x)"),
+            ("absent.py", 0o755, "'absent.py', which the manifest names as \"slave\", is not among the files"),
+            ("/bin/elsewhere", 0o755, ""),
+        ):
+            (self.folder / "app.py").chmod(mode)
+            self.write("manifest.json", json.dumps({"slave": slave}))
+            seen = await self.stage.tool("app", "upload", str(self.folder))
+            self.assertEqual(seen.status, 0)
+            self.assertEqual(seen.err.startswith(f"Warning: {words}: workers will not start\n"), bool(words), seen.err)
+
     async def test_no_folder(self) -> None:
         """A path that is a file, or nothing, is complained about."""
         for path in (str(self.folder / "app.py"), "absent"):
@@ -184,6 +198,7 @@ class Packages(Uploading):
             )
             self.assertEqual(seen.status, 22)
             self.assertIn("is not a whole tar archive", seen.err)
+            self.assertEqual(seen.err.count("\n"), 1, seen.err)
         self.assertEqual(self.stage.storage.calls, [])
 
     async def test_package_needs(self) -> None:

@@ -138,6 +138,20 @@ class LimitTests(SynchronousTestCase):
         """Arrays of announced thousands inside one another do not make msgpack reserve them all."""
         self.assertLess(self.kept(b"\xdd\x00\x04\x00\x00" * 300, b"\x91" * READ, 3), 64)
 
+    def test_numbers_as_keys(self) -> None:
+        """Numbers can be chosen so that a map finds each behind all the others: few may be keys. Raw cannot."""
+        few, many = dict.fromkeys(range(256)), dict.fromkeys(range(257))
+        names = {b"%d" % n: None for n in range(100_000)}
+        for value in (few, names, {**few, **names}):
+            self.assertEqual(unpack(pack(value)), value)
+            session = serving(STORAGE, NOBODY)
+            self.assertEqual(len(session.receive(pack((1, 0, (b"c", b"k", value))))), 1)
+        for value in (many, {**many, **names}, {(n,): None for n in range(257)}, {n / 2: None for n in range(257)}):
+            self.assertRaises(UndecodableError, unpack, pack(value))
+            session = serving(STORAGE, NOBODY)
+            self.assertEqual(session.receive(pack((1, 0, (b"c", b"k", value)))), [])
+            self.assertIsInstance(session.broken, UndecodableError)
+
     def test_largest_frame(self) -> None:
         """A frame of just the limit arrives, in the pieces a transport reads; so does the next one."""
         limits = Limits(frame=2 * MEGABYTE)

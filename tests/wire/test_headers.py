@@ -147,11 +147,18 @@ class RefusedTests(SynchronousTestCase):
             self.assertRaises(HeaderError, HeaderDecoder().decode, (entry,))
 
     def test_too_many_bytes(self) -> None:
-        """Names and values together have a limit."""
-        decoder = HeaderDecoder(100)
+        """Names and values together have a limit, and each entry costs 32 bytes, as in RFC 9113."""
+        decoder = HeaderDecoder(132)
         self.assertEqual(len(decoder.decode(((False, b"n", b"v" * 99),))), 1)
         self.assertRaises(HeaderError, decoder.decode, ((False, b"n", b"v" * 100),))
         self.assertRaises(HeaderError, decoder.decode, ((False, b"n", b"v" * 60), (False, b"n", b"v" * 60)))
+
+    def test_too_many(self) -> None:
+        """An entry costs something beside its bytes, so that a million empty ones are refused too."""
+        limit = 640
+        for empty in ((False, b"", b""), (True, b"", b""), 62):
+            self.assertEqual(len(HeaderDecoder(limit).decode((empty,) * 20)), 20)
+            self.assertRaises(HeaderError, HeaderDecoder(limit).decode, (empty,) * 21)
 
 
 class MeaningTests(SynchronousTestCase):

@@ -58,13 +58,39 @@ if "--with-asyncio" in sys.argv:
             await response.write(chunk)
 
     async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            if "--no-start" in sys.argv:
+                await send({"type": "lifespan.startup.failed", "message": "there is no database"})
+                return
+            await asyncio.sleep(0.05)
+            scope["state"]["mark"] = b"?"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            print("shut down", flush=True)
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["path"] == "/nothing":
+            return
         message = await receive()
         await receive()
         await send({"type": "http.response.start", "status": 201, "headers": [(b"x-path", scope["raw_path"])]})
         await send({"type": "http.response.body", "body": message["body"], "more_body": True})
-        await send({"type": "http.response.body", "body": b"!"})
+        if scope["path"] == "/part":
+            return
+        await send({"type": "http.response.body", "body": b"!" + scope["state"]["mark"]})
+
+    async def plain(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
 
     worker.on("asgi", asgi(application))
+    worker.on("plain", asgi(plain))
+
+    @worker.on("exit", run="asyncio")
+    async def leave(request, response):
+        sys.exit(3)
 
     @worker.on("forever", run="asyncio")
     async def forever(request, response):

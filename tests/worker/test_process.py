@@ -197,7 +197,7 @@ class ProcessTests(ProcessCase):
         self.assertEqual((event.chunks, event.error), ([b"1", b"2"], None))
         event = await self.invoke("asgi", pack_request("POST", "/a%20b?c", "1.1", [], b"body")).end()
         self.assertEqual(unpack_head(event.chunks[0]), (201, [(b"x-path", b"/a%20b")]))
-        self.assertEqual(b"".join(event.chunks[1:]), b"body!")
+        self.assertEqual(b"".join(event.chunks[1:]), b"body!?")
         event = self.open("forever")
         await event.until(lambda: event.chunks)
         event.channel.fail(ConnectionGone())
@@ -205,6 +205,30 @@ class ProcessTests(ProcessCase):
         self.assertEqual((event.chunks, event.error.pair), ([b"begun", b"cancelled"], (5, 2)))
         self.node.terminate(11, "x")
         self.assertEqual(await self.gone(), 0)
+
+    async def test_asgi_ends(self):
+        """An application that returns early has failed: a part of an answer does not pass for all of it."""
+        await self.start("--with-asyncio")
+        for path, chunks in (("/nothing", 0), ("/part", 2)):
+            event = await self.invoke("asgi", pack_request("GET", path, "1.1", [], b"body")).end()
+            self.assertEqual((len(event.chunks), event.error.pair), (chunks, (42, 100)))
+
+    async def test_lifespan(self):
+        """An ASGI application is told of its worker's begin and end; one that does not want to know serves as well."""
+        await self.start("--with-asyncio")
+        for name, body in (("asgi", b"body!?"), ("plain", b"")):
+            event = await self.invoke(name, pack_request("POST", "/", "1.1", [], b"body")).end()
+            self.assertEqual((b"".join(event.chunks[1:]), event.error), (body, None))
+        self.node.terminate(11, "x")
+        self.assertEqual(await self.gone(), 0)
+        self.assertEqual(self.node.farewell, (11, b"x"))
+        self.assertIn(b"shut down", self.process.output)
+
+    async def test_exit(self):
+        """A task that calls sys.exit fails its own request, not the worker."""
+        await self.start("--with-asyncio")
+        self.assertEqual((await self.invoke("exit").end()).error.pair, (42, 100))
+        self.assertEqual((await self.invoke("echo", b"still").end()).chunks, [b"still"])
 
     async def test_crash_log(self):
         """A handler's failure is readable on stderr."""
@@ -223,6 +247,14 @@ class StartUpTests(ProcessCase):
         self.assertEqual((await self.gone()).exitCode, 1)
         self.assertEqual(self.process.output.count(b"\n"), 1)
         self.assertIn(b"app.py: no --endpoint", self.process.output)
+
+    async def test_lifespan_failed(self):
+        """A worker whose application says that it cannot start says why and exits with status 1."""
+        starting = Deferred.fromCoroutine(self.start("--with-asyncio", "--no-start"))
+        starting.addErrback(lambda failure: None)
+        self.assertEqual((await self.gone()).exitCode, 1)
+        starting.cancel()
+        self.assertIn(b"the application did not start: there is no database", self.process.output)
 
     async def test_no_node(self):
         """Without a node at the socket it says so and exits with status 1."""

@@ -1,6 +1,8 @@
-from cocaine_tx.errors import HttpFormatError, LocalProtocolError
+from twisted.internet.defer import Deferred
+
+from cocaine_tx.errors import ConnectionGone, HttpFormatError, LocalProtocolError
 from cocaine_tx.wire.http import pack_request, unpack_head
-from cocaine_tx.worker import http
+from cocaine_tx.worker import Worker, http
 from cocaine_tx.worker.wsgi import wsgi
 
 from .test_worker import StageCase
@@ -104,6 +106,89 @@ class HttpTests(StageCase):
             stage.invoke("whole", head, b"2", b"3")
         self.assertEqual((pieces, whole), ([b"2", b"3", b"1", b"2", b"3"], [b"23", b"123"]))
 
+    def test_tiny_pieces(self):
+        """A client that sends byte by byte does not stop the worker from reading before the buffer is really full."""
+        gate = Deferred()
+        bodies = []
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            await gate
+            bodies.append(await request.read_all())
+
+        stage = self.stage(buffer=10_000)
+        body = bytes(number % 256 for number in range(9_000))
+        event = stage.open("http", pack_request("POST", "/", "1.1", []))
+        stage.settle()
+        for number in range(len(body)):
+            event.channel.chunk(body[number : number + 1])
+        stage.settle()
+        self.assertEqual(stage.transport.producerState, "producing")
+        event.channel.chunk(bytes(1_000))
+        stage.settle()
+        self.assertEqual(stage.transport.producerState, "paused")
+        gate.callback(None)
+        stage.settle()
+        event.channel.choke()
+        stage.settle()
+        self.assertEqual(bodies, [body + bytes(1_000)])
+
+    def test_upgrade_declined(self):
+        """A request that offers an upgrade has no body: nobody waits for the client before the answer has begun."""
+        for more, offers in (
+            ([("Upgrade", "h2c"), ("Connection", "Upgrade, HTTP2-Settings")], True),
+            ([("Upgrade", "h2c"), ("Connection", "upgrade"), ("X-Cocaine-HTTP-Streaming", "1")], False),
+            ([("Upgrade", "h2c")], False),
+        ):
+            worker = self.worker = Worker()
+
+            @worker.on("whole")
+            @http
+            async def whole(request, response):
+                response.write(await request.read_all())
+
+            @worker.on("pieces")
+            @http
+            async def pieces(request, response):
+                async for piece in request:
+                    response.write(piece)
+
+            worker.on("wsgi", wsgi(lambda environ, start: [start("200 OK", []) and environ["wsgi.input"].read()]))
+            stage = self.stage()
+            for name in ("whole", "pieces", "wsgi"):
+                event = stage.open(name, pack_request("GET", "/", "1.1", more))
+                if offers:
+                    stage.wait(lambda event=event: event.closed)
+                    self.assertEqual((b"".join(event.chunks[1:]), event.error), (b"", None))
+                else:
+                    stage.settle()
+                    self.assertFalse(event.closed)
+                    event.channel.chunk(b"body")
+                    event.channel.choke()
+                    stage.wait(lambda event=event: event.closed)
+                    self.assertEqual(event.chunks[1:], [b"body"])
+
+    def test_upgrade(self):
+        """What a client sends behind a switch of protocols is read once the handler has switched."""
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            self.assertIsNone(await request.read())
+            response.write_head(101, {"Upgrade": "echo"})
+            async for piece in request:
+                await response.write(piece)
+
+        stage = self.stage()
+        offer = [("Connection", "upgrade"), ("Upgrade", "echo")]
+        event = stage.open("http", pack_request("GET", "/", "1.1", offer), b"early")
+        stage.settle()
+        event.channel.chunk(b"more")
+        event.channel.choke()
+        stage.settle()
+        self.assertEqual(self.answer(event), ((101, [(b"Upgrade", b"echo")]), [b"early", b"more"], None))
+
     def test_late_first_chunk(self):
         """The handler begins when the request is there, not when the event is."""
         seen = []
@@ -171,3 +256,73 @@ class HttpTests(StageCase):
         head, body, error = self.answer(event)
         self.assertEqual((head, error, closed), ((200, [(b"Content-Type", b"text/plain")]), None, [True]))
         self.assertEqual(body, [b"body", b"POST|/a b|c|1, 2|h|4"])
+
+    def test_wsgi_names(self):
+        """No header passes for another by an underscore, and a body that came in HTTP chunks is as whole as any."""
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [repr(sorted(name for name in environ if name.startswith("HTTP_"))).encode()]
+
+        self.worker.on("http", wsgi(application))
+        stage = self.stage()
+        headers = [("X-Real-IP", "1"), ("X_Real-IP", "2"), ("X_Forwarded_For", "3"), ("Transfer-Encoding", "chunked")]
+        event = stage.invoke("http", pack_request("POST", "/", "1.1", headers, b"body"))
+        stage.wait(lambda: event.closed)
+        self.assertEqual(self.answer(event)[1], [b"['HTTP_X_REAL_IP']"])
+
+    def test_wsgi_streamed(self):
+        """A body in parts is read by a WSGI application as it arrives, whatever its size, and lines of it are found."""
+
+        def application(environ, start_response):
+            write = start_response("200 OK", [])
+            length, source = environ.get("CONTENT_LENGTH"), environ["wsgi.input"]
+            self.assertTrue(environ["wsgi.input_terminated"])
+            write(b"%a %a" % (length, source.readline()))
+            return iter(lambda: source.read(100_000), b"")
+
+        self.worker.on("http", wsgi(application))
+        for more, length in (([], None), ([("Content-Length", "99000000")], "99000000")):
+            stage = self.stage()
+            head = pack_request("POST", "/", "1.1", [*more, ("X-Cocaine-HTTP-Streaming", "1")])
+            event = stage.open("http", head, b"li", b"ne\nrest")
+            stage.wait(lambda event=event: len(event.chunks) == 2)
+            self.assertEqual(event.chunks[1], b"%a %a" % (length, b"line\n"))
+            size = 4
+            for _ in range(70):
+                event.channel.chunk(bytes(1_000_000))
+                size += 1_000_000
+                stage.wait(lambda event=event, size=size: sum(map(len, event.chunks[2:])) > size - 200_000)
+            event.channel.choke()
+            stage.wait(lambda event=event: event.closed)
+            self.assertEqual((sum(map(len, event.chunks[2:])), event.error), (size, None))
+
+    def test_wsgi_client_gone(self):
+        """An application that reads, or writes, for a client that has gone is broken off, and its iterable closed."""
+        seen = []
+
+        class Pieces:
+            def __init__(self, source):
+                self.source = source
+
+            def __iter__(self):
+                return self
+
+            def __next__(self):
+                return self.source.read(10)
+
+            def close(self):
+                seen.append("closed")
+
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return Pieces(environ["wsgi.input"])
+
+        self.worker.on("http", wsgi(application))
+        stage = self.stage()
+        event = stage.open("http", pack_request("POST", "/", "1.1", [("X-Cocaine-HTTP-Streaming", "1")]), b"0123456789")
+        stage.wait(lambda: len(event.chunks) == 2)
+        event.channel.fail(ConnectionGone())
+        stage.wait(lambda: event.closed)
+        self.assertEqual((seen, event.error.pair), (["closed"], ConnectionGone().pair))
+

@@ -2,7 +2,7 @@ from inspect import isfunction
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +21,8 @@ from cocaine_tx.errors import (
     RemoteError,
 )
 from cocaine_tx.testing.worker import WorkerStage
-from cocaine_tx.wire.headers import Trace, timeout_header
+from cocaine_tx.wire.headers import Trace, timeout_header, window_header
+from cocaine_tx.wire.idl import REVOKE_SLOT
 from cocaine_tx.worker import Worker, WorkerConfig
 from cocaine_tx.worker.shift import Shift
 
@@ -341,6 +342,43 @@ class CancelTests(StageCase):
             self.assertEqual((self.seen.pop(), event.error.pair), (kind, QueueFull("").pair))
         self.assertEqual(len(stage.shift.intake), 0)
 
+    def test_chained_deferred(self):
+        """A handler whose Deferred has fired, but waits for another, is cancelled like any."""
+        inner = Deferred(self.seen.append)
+
+        @self.worker.on("chained", run="deferred")
+        def chained(request, response):
+            return succeed(None).addCallback(lambda _: inner)
+
+        stage = self.stage()
+        event = stage.open("chained")
+        stage.settle()
+        event.channel.fail(QueueFull("enough"))
+        stage.settle()
+        self.assertEqual((self.seen, event.error.pair), ([inner], QueueFull("").pair))
+
+    def test_error_after_the_answer(self):
+        """A handler that has ended its answer is not cancelled; only what it still reads breaks off."""
+        gate = Deferred()
+
+        @self.worker.on("answered")
+        async def answered(request, response):
+            response.close()
+            await gate
+            self.seen.append("waited")
+            await request.body()
+
+        stage = self.stage()
+        event = stage.open("answered", b"part")
+        stage.settle()
+        event.channel.fail(ConnectionGone())
+        stage.settle()
+        self.assertEqual((self.seen, event.error, len(stage.shift.intake)), ([], None, 1))
+        gate.callback(None)
+        stage.settle()
+        self.assertEqual((self.seen, event.error, len(stage.shift.intake)), (["waited"], None, 0))
+        self.assertEqual(len(self.failures(ConnectionGone)), 1)
+
     def test_never_begun(self):
         """A request that was broken off before its handler began does not begin."""
         stage = self.stage()
@@ -418,6 +456,20 @@ class CancelTests(StageCase):
         self.assertFalse(stage.ended)
 
 
+class TrustTests(StageCase):
+    def test_large_request(self):
+        """What a node has let through ends no worker, for others' requests are there too: large frames and headers."""
+
+        @self.worker.on("size")
+        async def size(request, response):
+            told = len(dict(request.headers)[b"custom"])
+            response.write(b"%d %d" % (told, len(await request.body(2**30))))
+
+        stage = self.stage()
+        event = stage.invoke("size", b"x" * (70 * 2**20), headers=((b"custom", b"h" * 100_000),))
+        self.assertEqual((event.chunks, event.closed), ([b"100000 73400320"], True))
+
+
 class PressureTests(StageCase):
     def test_slow_handler(self):
         """A request larger than the buffer is not read from the node until the handler has caught up."""
@@ -480,6 +532,107 @@ class PressureTests(StageCase):
         stage.transport.registerProducer(held[0], False)
         stage.settle()
         self.assertEqual((len(written), len(event.chunks), event.closed), (100, 100, True))
+
+
+class WindowTests(StageCase):
+    def setUp(self):
+        super().setUp()
+
+        @self.worker.on("e")
+        async def handler(request, response):
+            """It does not wait for anything it writes."""
+            for number in range(10):
+                response.write(b"%d" % number * 100)
+            self.assertFalse(response.closed)
+
+        @self.worker.on("fails")
+        async def fails(request, response):
+            for _ in range(10):
+                response.write(bytes(100))
+            raise ValueError
+
+        @self.worker.on("waits")
+        async def waits(request, response):
+            for _ in range(10):
+                await response.write(bytes(100))
+
+        @self.worker.on("blocks")
+        def blocks(request, response):
+            for number in range(10):
+                response.write(b"%d" % number * 100)
+
+    def open(self, name="e"):
+        """An event of a client that lets 250 bytes be on their way."""
+        stage = self.stage(credits=True)
+        stage.node.session.kin = True
+        stage.node.session.revocation = REVOKE_SLOT
+        event = stage.open(name, headers=(window_header(250),))
+        event.channel.choke()
+        stage.settle()
+        return stage, event
+
+    def test_not_awaited(self):
+        """What a handler writes without waiting stays in the worker until the client grants it, and comes whole."""
+        for name in ("e", "blocks"):
+            stage, event = self.open(name)
+            if name == "blocks":
+                stage.wait(lambda event=event: len(event.chunks) == 3)
+            self.assertEqual((len(event.chunks), event.closed, len(stage.shift.intake)), (3, False, 1))
+            event.channel.credit(100)
+            stage.settle()
+            self.assertEqual((len(event.chunks), event.closed), (4, False))
+            event.channel.credit(10_000)
+            stage.wait(lambda event=event: event.closed)
+            self.assertEqual(b"".join(event.chunks), b"".join(b"%d" % number * 100 for number in range(10)))
+            self.assertEqual((event.error, len(stage.shift.intake)), (None, 0))
+
+    def test_awaited(self):
+        """A handler that waits goes on when it is granted more."""
+        stage, event = self.open("waits")
+        self.assertEqual((len(event.chunks), event.closed), (3, False))
+        event.channel.credit(10_000)
+        stage.settle()
+        self.assertEqual((len(event.chunks), event.closed, len(stage.shift.intake)), (10, True, 0))
+
+    def test_error(self):
+        """An error does not wait for room."""
+        stage, event = self.open("fails")
+        self.assertEqual((len(event.chunks), event.error.pair, len(stage.shift.intake)), (3, (42, 100), 0))
+        self.failures(ValueError)
+
+    def test_client_gone(self):
+        """What waits for a client that goes away is dropped, and its event ends."""
+        stage, event = self.open()
+        event.channel.cancel(ConnectionGone())
+        stage.settle()
+        self.assertEqual((len(event.chunks), len(stage.shift.intake)), (3, 0))
+        stage, event = self.open()
+        stage.cut_off()
+        self.assertEqual((len(event.chunks), len(stage.shift.intake)), (3, 0))
+        stage = self.stage(credits=True)
+        stage.node.session.kin = True
+        event = stage.open("e", headers=(window_header(250),))
+        stage.settle()
+        event.channel.chunk(b"more")
+        event.channel.fail(ConnectionGone())
+        stage.settle()
+        self.assertEqual((len(event.chunks), event.error.pair, len(stage.shift.intake)), (3, (5, 2), 0))
+
+    def test_terminated(self):
+        """A worker that is told to stop waits for what its clients have still to take, as long as for a handler."""
+        for wait in (False, True):
+            stage, event = self.open()
+            stage.node.terminate(11, "x")
+            stage.settle()
+            self.assertEqual((event.closed, stage.node.farewell), (False, None))
+            if wait:
+                stage.advance(10)
+                self.assertEqual(event.error.pair, Discarded().pair)
+            else:
+                event.channel.credit(10_000)
+                stage.settle()
+                self.assertEqual((len(event.chunks), event.error), (10, None))
+            self.assertEqual(stage.node.farewell, (11, b"x"))
 
 
 class LifeTests(StageCase):
