@@ -147,7 +147,7 @@ class HttpConnection(Protocol):
 
     def _await_head(self) -> None:
         """No request is being answered: the client may be silent for a while, but not inside a head."""
-        if self._request_read or self._exchange is not None:
+        if self._request_read or self._in_request or self._exchange is not None:
             return
         terms = self.door.terms
         if not self._parser.idle:

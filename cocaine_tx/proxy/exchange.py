@@ -28,7 +28,6 @@ from .route import Route, Verdict
 from .switchboard import Caller
 from .trace import Identity, identify
 from .upload import Upload
-from .upstream import Pool
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
@@ -59,7 +58,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before",
+        "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_route", "_sent_before",
         "_started", "_status", "_total", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error",
         "head", "http", "over", "window",
     )  # fmt: skip
@@ -80,7 +79,6 @@ class Exchange:
         self._own: Failure | None = None
         self._dropped = 0
         self._route: Route | None = None
-        self._pool: Pool | None = None
         self._identity: Identity | None = None
         self._upload: Upload | None = None
         self._call: Call | None = None
@@ -112,12 +110,13 @@ class Exchange:
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
+        if noted.sticky is not None:
+            where = where._replace(app=door.upstreams.locators.member(where.app, noted.sticky))
         self._identify(where.app, noted)
-        self._pool = pool = door.upstreams.pool(where.app, noted.sticky)
-        self._route = where if noted.sticky is None else where._replace(app=pool.name)
+        self._route = where
         self._total, self._pace = known.total, known.pace
         if head.length != 0 or head.upgrade:
-            self._upload = Upload(self, pool, head, door.terms.inline)
+            self._upload = Upload(self, door.upstreams.pool(where.app), head, door.terms.inline)
             self._upload.begin()
         return None
 
@@ -203,8 +202,10 @@ class Exchange:
         return first + self._wire if self._wire else first
 
     def _called(self, headers: Fields, body: bytes) -> Call:
-        head, where, pool = self.head, self._route, self._pool
-        assert where is not None and pool is not None
+        head, where = self.head, self._route
+        assert where is not None
+        # Only now: while a body comes, a pool that nobody else needs is given up.
+        pool = self.http.door.upstreams.pool(where.app)
         packed = pack_request(head.method, where.uri, head.version, headers, body)
         self._call = call = Call(self, pool, where.event, packed, self._upload)
         return call
