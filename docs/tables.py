@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cocaine_tx import errors
+from cocaine_tx.daemon import settings
 from cocaine_tx.wire import frames, headers, idl, protocols
 
 #: The protocols that the manual shows, in its order.
@@ -83,8 +84,13 @@ def _value(value: bytes) -> str:
 
 
 def limits() -> list[str]:
-    """What one connection may make a daemon keep, unless it is configured otherwise."""
-    rows = ((f"``{field.name}``", f"{field.default:,}") for field in dataclasses.fields(frames.Limits))
+    """What one peer may make a daemon keep: settings under their names in its file, then what none of them changes."""
+    given = {field.name: field.default for field in dataclasses.fields(settings.Limits)}
+    sizes = {name: default for name, default in given.items() if isinstance(default, int)}
+    rows = [(f"``limits.{name.replace('_', '-')}``", f"{default:,}") for name, default in sizes.items()]
+    fixed = frames.Limits()
+    rows.append(("bytes of a frame outside of its long strings", f"{fixed.dense:,}"))
+    rows.append(("elements of an array or a map", f"{fixed.items:,}"))
     return list_table(("Limit", "Default"), rows)
 
 

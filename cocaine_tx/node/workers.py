@@ -133,11 +133,8 @@ class Worker:
             self.life.unstartable()
             return
         process.exited.addCallback(self._exited)
-        process.started.addCallbacks(lambda _: self.life.started(), self._unstartable)
-
-    def _unstartable(self, failure: Any) -> None:
-        self.output.write(f"{failure.getErrorMessage()}\n".encode())
-        self.life.unstartable()
+        # Why it could not be started is in its output already.
+        process.started.addCallbacks(lambda _: self.life.started(), lambda _: self.life.unstartable())
 
     def _exited(self, exit: Exit) -> None:
         self.exit = exit

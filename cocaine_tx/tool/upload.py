@@ -25,8 +25,8 @@ from .storage import Storage
 #: Seconds an upload waits for each answer at the least.
 PATIENCE = 120.0
 _TAGS = ("app",)
-#: Bytes that fit into a frame of a storage service with its ``limits.frame-size`` as it comes.
-_LARGEST = 128 * 2**20 - 4096
+#: Bytes that fit into the largest frame of a storage service whose node has the default ``limits.frame-size``.
+LARGEST = 128 * 2**20 - 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ async def upload(job: Job) -> Result:
         job.console.warn(f'the manifest of "{made.app}" has no "slave": the app will not start')
     if made.flaw:
         job.console.warn(made.flaw)
-    if made.code is not None and len(made.code) > _LARGEST:
-        job.console.warn(f"the package has {len(made.code)} bytes; storage takes {_LARGEST} unless configured for more")
+    if made.code is not None and len(made.code) > LARGEST:
+        job.console.warn(f"the package has {len(made.code)} bytes; storage takes {LARGEST} unless configured for more")
     await _store(job, made)
     size = f" ({len(made.code)} bytes)" if made.code is not None else ""
     return Done(

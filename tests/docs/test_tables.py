@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.isolate.archive import Limits
@@ -58,6 +59,14 @@ class TablesTests(SynchronousTestCase):
         tables.write(folder)
         self.assertEqual({path.name: path.stat().st_mtime_ns for path in folder.iterdir()}, before)
         self.assertEqual(sorted(before), ["errors.txt", "headers.txt", "limits.txt", "services.txt"])
+
+    def test_limits(self) -> None:
+        """Limits are shown under their names in a daemon's file, with the defaults that are there."""
+        text = (Path(__file__).resolve().parents[2] / "conf" / "node.yaml").read_text(encoding="utf-8")
+        lines = tables.limits()
+        for key, value in yaml.safe_load(text)["limits"].items():
+            if isinstance(value, int) and not key.endswith("-timeout"):
+                self.assertEqual(self.row(lines, f"``limits.{key}``")[1], f"{value:,}", key)
 
     def test_profiles(self) -> None:
         """The page for authors has every key of a profile with its default, and of the process isolate's arguments."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import CocaineError, ComponentNotFound
 from cocaine_tx.node.crashlog import AWAY, CrashLogs, Output
-from cocaine_tx.wire.frames import pack
+from cocaine_tx.wire.frames import pack, unpack
 
 from .stage import Call, Stage, echo, idle
 
@@ -303,6 +303,17 @@ class CrashLogTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(logs.store("u", [b"x"])))
         for each in pending:
             self.assertNoResult(each)
+
+    def test_program_that_cannot_start(self) -> None:
+        """Why a program could not be started is in its crash log, once."""
+        stage = Stage()
+        stage.act = None
+        stage.start(profile={"pool-min": 1})
+        stage.isolate.processes[0].refuse("main: Permission denied")
+        stage.settle()
+        (key,) = self.successResultOf(stage.storage.find("crashlogs", ["hello"]))
+        lines = unpack(self.successResultOf(stage.storage.read("crashlogs", key)))
+        self.assertEqual(lines, (b"main: Permission denied",))
 
     def logged(self) -> list[Any]:
         """What is said from now on."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from cocaine_tx.daemon.settings import Limits
 from cocaine_tx.errors import ConnectionGone, InvalidArgument
+from cocaine_tx.tool.upload import LARGEST
 from cocaine_tx.wire.frames import pack, unpack
 
 from .stage import Stage
@@ -158,6 +160,10 @@ class Folders(Uploading):
             seen = await self.stage.tool("app", "upload", str(self.folder))
             self.assertEqual(seen.status, 0)
             self.assertEqual(seen.err.startswith(f"Warning: {words}: workers will not start\n"), bool(words), seen.err)
+
+    def test_largest(self) -> None:
+        """The size from which a package is warned of is what a node takes with its settings as they come."""
+        self.assertEqual(LARGEST, Limits().frame_size - 4096)
 
     async def test_no_folder(self) -> None:
         """A path that is a file, or nothing, is complained about."""
