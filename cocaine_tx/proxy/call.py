@@ -162,7 +162,7 @@ class Call:
             self._ungranted += size
             if heeded:
                 return
-        if http.waiting > http.door.terms.buffer:
+        if http.outbox.waiting > http.door.terms.buffer:
             self._press()
 
     def _press(self) -> None:
@@ -173,7 +173,7 @@ class Call:
         self._pool.set_aside(upstream)
         http = self._exchange.http
         # Whoever shares the connection gets a chance to finish first.
-        if len(upstream.session) <= 1 or http.waiting > _SHARED * http.door.terms.buffer:
+        if len(upstream.session) <= 1 or http.outbox.waiting > _SHARED * http.door.terms.buffer:
             self._held = True
             upstream.connection.hold(self)
 

@@ -86,7 +86,7 @@ class Exchange:
         self._wire: Headers = ()  # beside the deadline
         self._added: Fields = []
         self._tunnel = False
-        self._sent_before = http.sent
+        self._sent_before = http.outbox.sent
 
     # -- the request
 
@@ -249,7 +249,7 @@ class Exchange:
             return self._head(args[0])
         out = answer.chunk(args[0])
         if out:
-            http.say(out)
+            http.outbox.say(out)
         return self._took(len(args[0]))
 
     def _head(self, packed: bytes) -> None:
@@ -260,7 +260,7 @@ class Exchange:
             status, said = _shapes.head(packed, answer, self._extra())
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
-        http.say(said)
+        http.outbox.say(said)
         if answer.begun:
             self._status = status
             if self._upload is not None:
@@ -291,7 +291,7 @@ class Exchange:
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
         if out:
-            self.http.say(out)
+            self.http.outbox.say(out)
         return self._finish()
 
     def _malformed(self, reason: str) -> None:
@@ -318,7 +318,7 @@ class Exchange:
         """The app's time is over, unless it is the client who keeps it from speaking, or there is no request yet."""
         if self._call is None and not self.complete:
             return self.refused(Refused(408, "the request did not arrive in time"))
-        if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
+        if now < self._until and (self.http.outbox.waiting or (self._upload is not None and self._upload.waiting)):
             return self._wait(now)
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
@@ -351,7 +351,7 @@ class Exchange:
                 answer.last()
             self._status = own.status
             id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
-            self.http.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
+            self.http.outbox.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
         self._finish()
 
     def _finish(self) -> None:
@@ -375,7 +375,7 @@ class Exchange:
         door, where, identity = self.http.door, self._route, self._identity
         app, event = (where.app, where.event) if where is not None else ("", "")
         seconds = door.clock.seconds() - self._started
-        sent = self.http.sent - self._sent_before
+        sent = self.http.outbox.sent - self._sent_before
         meters = door.meters
         meters.running -= 1
         door.promised -= self.window

@@ -199,7 +199,7 @@ class RoomTests(EndCase):
             piece(job)
             world.advance()
         (http,) = world.door.connections
-        self.assertLess(http.waiting, 4_000_000)
+        self.assertLess(http.outbox.waiting, 4_000_000)
         client.transport.resumeProducing()  # type: ignore[union-attr]
         for _ in range(20):
             world.advance()

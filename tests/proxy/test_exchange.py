@@ -617,7 +617,7 @@ class SlowClientTests(WorldCase):
             job.channel.chunk(b"x" * 10_000)
             world.advance()
         (http,) = world.door.connections
-        self.assertLess(http.waiting, 2_000_000)
+        self.assertLess(http.outbox.waiting, 2_000_000)
         app.play = lambda other: other.answer(b"quick")
         for _ in range(5):
             self.assertIn(b"quick", world.ask(get()).got)
@@ -659,7 +659,7 @@ class SlowClientTests(WorldCase):
         for _ in range(10):
             app.jobs[0].channel.chunk(b"x" * 200_000)
             world.advance()
-        self.assertGreater(http.waiting, 0)
+        self.assertGreater(http.outbox.waiting, 0)
         for _ in range(320):
             world.advance(0.125)
         self.assertEqual(len(aborted), 1)
@@ -750,7 +750,7 @@ class WindowTests(WorldCase):
         for _ in range(40):
             job.channel.chunk(b"x" * 200_000)
             world.advance()
-        self.assertLess(http.waiting, 1_000_000)
+        self.assertLess(http.outbox.waiting, 1_000_000)
         job.channel.choke()
         client.transport.resumeProducing()  # type: ignore[union-attr]
         for _ in range(200):
