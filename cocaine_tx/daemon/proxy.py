@@ -202,6 +202,7 @@ def terms(config: proxy_settings.Proxy) -> Terms:
     return Terms(
         parser=RequestLimits(
             line=limits.request_line,
+            field=max(RequestLimits().field, limits.header_size // 4),
             head=limits.request_line + limits.header_size,
             headers=limits.header_count,
             body=limits.body,

@@ -80,7 +80,7 @@ class HttpLimits:
 
     :ivar request_line: 414 above.
     :ivar header_count: 431 above.
-    :ivar header_size: 431 above, for all headers together.
+    :ivar header_size: 431 above, for all headers together; also for one larger than 16384 and a quarter of this.
     :ivar body: 413 above.
     :ivar inline_body: largest body that travels inside the request's first chunk; larger ones follow in parts.
     :ivar bodies: 503 above, for all such bodies of one process that wait or are being answered.

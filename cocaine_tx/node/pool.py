@@ -292,6 +292,8 @@ class Pool:
         idle = self.profile.idle_timeout
         if idle is None or self._stopped:
             return None
+        if self._boots:
+            return idle  # a boot counts them together: those that are up wait for the others
         now = self._clock.seconds()
         keep = max(self._manual, self.profile.pool_min)
         for worker in dispensable(self.active, keep, idle, now):

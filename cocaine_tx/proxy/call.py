@@ -162,7 +162,7 @@ class Call:
             self._ungranted += size
             if heeded:
                 return
-        if http.waiting > http.door.terms.buffer:
+        if http.outbox.waiting > http.door.terms.buffer:
             self._press()
 
     def _press(self) -> None:
@@ -173,7 +173,7 @@ class Call:
         self._pool.set_aside(upstream)
         http = self._exchange.http
         # Whoever shares the connection gets a chance to finish first.
-        if len(upstream.session) <= 1 or http.waiting > _SHARED * http.door.terms.buffer:
+        if len(upstream.session) <= 1 or http.outbox.waiting > _SHARED * http.door.terms.buffer:
             self._held = True
             upstream.connection.hold(self)
 
@@ -206,9 +206,9 @@ class Call:
             self._seating = False
             self._pool.leave(self)
         channel, self._channel = self._channel, None
-        if channel is not None:
+        if channel is not None and channel.open:  # else it is counted no more, and whoever is has a request of its own
             upstream = self._upstream
-            alone = upstream is not None and upstream.aside and len(upstream.session) == 1
+            alone = upstream is not None and upstream.aside and channel.open and len(upstream.session) == 1
             channel.cancel(error)
             channel.abandon()
             if upstream is not None and alone:

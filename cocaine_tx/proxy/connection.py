@@ -27,9 +27,10 @@ from .doubt import Doubt
 from .exchange import Exchange
 from .failure import Failure, refused
 from .noted import Known
+from .outbox import Outbox
 from .parser import RequestParser
 from .request import Body, End, Event, Refused, RequestHead
-from .secure import AnyOutlet, SecureOutlet, finish, half_of, outlet_for, part
+from .secure import half_of, part
 
 #: Seconds in which a client may still read the last answer while what it sends is dropped.
 LINGER = 2.0
@@ -44,7 +45,7 @@ class HttpConnection(Protocol):
     """
     :param door: what all connections share.
     :param pages: answers of our own by request, in place of the apps.
-    :ivar sent: bytes given out so far.
+    :ivar outbox: what it is given.
     :ivar half_closed: the client will send no more.
     :ivar watch: its limits of time.
     """
@@ -52,14 +53,10 @@ class HttpConnection(Protocol):
     def __init__(self, door: Door, pages: Pages | None = None) -> None:
         self.door = door
         self.pages = pages
-        self.sent = 0
+        self.outbox = Outbox(self)
         self.half_closed = False
         self._parser = RequestParser(door.terms.parser)
         self._exchange: Exchange | None = None
-        self._outlet: AnyOutlet | None = None
-        self._out: list[bytes] = []
-        self._unsent = 0
-        self._asked = False  # the end of the turn will flush
         self._telling = False
         self._request_read = False  # the request being answered has been read to its end
         self._in_head = False
@@ -72,7 +69,7 @@ class HttpConnection(Protocol):
         self._client: str | None = None
         self._known: Known | None = None
         self._holders: set[object] | None = None
-        self._client_due = self._write_due = inf
+        self._client_due = inf
         self.watch = door.deadlines.watch(self)
 
     # -- reading
@@ -83,7 +80,7 @@ class HttpConnection(Protocol):
         door.connections.add(self)
         door.meters.accepted += 1
         door.meters.active += 1
-        self._outlet = outlet_for(self.transport, self._drained, self._progressed)
+        self.outbox.open(self.transport)
         self._within(door.terms.head)
 
     def dataReceived(self, data: bytes) -> None:
@@ -147,7 +144,7 @@ class HttpConnection(Protocol):
 
     def _await_head(self) -> None:
         """No request is being answered: the client may be silent for a while, but not inside a head."""
-        if self._request_read or self._exchange is not None:
+        if self._request_read or self._in_request or self._exchange is not None:
             return
         terms = self.door.terms
         if not self._parser.idle:
@@ -168,9 +165,9 @@ class HttpConnection(Protocol):
     def _reply(self, verdict: Refused) -> None:
         """An answer to what never became a request; the last one."""
         door, own = self.door, refused(verdict)
-        before = self.sent
-        self.say(Answer(verdict.method, b"1.1", False, b"", door.date).complete(own.status, own.headers, own.body))
-        sent = self.sent - before
+        answer = Answer(verdict.method, b"1.1", False, b"", door.date).complete(own.status, own.headers, own.body)
+        self.outbox.say(answer)
+        sent = len(answer)
         door.meters.answered("", own.status, 0.0, sent)
         door.log.add(Entry(self.client, door.wall(), None, own.status, sent, 0.0, b"-", "", "", verdict.reason))
         self._linger()
@@ -185,8 +182,8 @@ class HttpConnection(Protocol):
                 self._exchange.tunnelled(b"")
         elif self._exchange is None or not self._request_read:
             self._told(self._parser.eof())
-        elif self._outlet is not None and self._exchange.head.version == b"1.1":
-            self._doubt = Doubt(self.door.clock, self._outlet.write, self._exchange)
+        elif self._exchange.head.version == b"1.1":
+            self._doubt = Doubt(self.door.clock, self.outbox.interrupt, self._exchange)
 
     def writeConnectionLost(self) -> None:
         """We have said that we write no more."""
@@ -200,8 +197,8 @@ class HttpConnection(Protocol):
         if exchange is not None:
             exchange.deserted()
         self.door.left(self)
-        # What they hold of us would keep all this, with a read's worth of bytes, until the collector comes.
-        self._outlet = self._doubt = None
+        self.outbox.close()
+        self._doubt = None  # it would keep us, with a read's worth of bytes, until the collector comes
 
     def read(self, head: RequestHead) -> Known:
         """What a request's head means to us; the parser gives the same one again when a client repeats itself."""
@@ -225,45 +222,13 @@ class HttpConnection(Protocol):
 
     # -- writing
 
-    def say(self, data: bytes) -> None:
-        """Some of an answer; it leaves when the turn ends, or with the answer's end."""
-        self._out.append(data)
-        self._unsent += len(data)
-        self.sent += len(data)
-        if not self._asked:
-            self._asked = True
-            self.door.turn.call(self._flush_late)
-
-    def _flush_late(self) -> None:
-        self._asked = False
-        self._flush()
-        if self._exchange is not None and self._outlet is not None and not self._outlet.waiting:
+    def relieved(self) -> None:
+        """The client has taken what was said so far."""
+        if self._exchange is not None:
             self._exchange.relieved()
 
-    def _flush(self) -> None:
-        out, outlet = self._out, self._outlet
-        if not out or outlet is None:
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        self._unsent = 0
-        waiting = outlet.waiting
-        outlet.write(data)
-        if outlet.waiting and not waiting:
-            self._progressed()
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that the client has not taken yet."""
-        return self._unsent + (self._outlet.pending if self._outlet is not None else 0)
-
-    def _progressed(self) -> None:
-        now = self.door.clock.seconds()
-        self._write_due = now + self.door.terms.write
-        self.watch.expect(self._write_due, now)
-
-    def _drained(self) -> None:
-        self._write_due = inf
+    def drained(self) -> None:
+        """The same, after it has kept us waiting."""
         if self._exchange is not None:
             self._exchange.relieved()
         elif self._closing:
@@ -271,7 +236,7 @@ class HttpConnection(Protocol):
 
     def answered(self, exchange: Exchange) -> None:
         """The exchange has said everything it had to say."""
-        self._flush()
+        self.outbox.flush()
         exchange.settle()
         self._exchange = None
         if self._holders:
@@ -332,14 +297,14 @@ class HttpConnection(Protocol):
         now = self.door.clock.seconds()
         if self._holders and self._client_due <= now:
             self._client_due = now + self.door.terms.body  # its silence is our doing
-        if self._write_due <= now:
+        if self.outbox.due <= now:
             self.abort("the client takes nothing")
         elif self._exchange is not None and self._exchange.due <= now:
             self._exchange.expire(now)
         elif self._client_due <= now:
             self._late()
         if not self._gone:
-            due = min(self._client_due, self._write_due, self._exchange.due if self._exchange is not None else inf)
+            due = min(self._client_due, self.outbox.due, self._exchange.due if self._exchange is not None else inf)
             if due != inf:
                 self.watch.expect(due, now)
 
@@ -360,15 +325,13 @@ class HttpConnection(Protocol):
     def drain(self) -> None:
         """Only what is under way is taken."""
         if self._exchange is None and not self._closing and self._parser.idle:
-            now = self.door.clock.seconds()
-            self._client_due = min(self._client_due, now + GRACE)
-            self.watch.expect(self._client_due, now)
+            self._within(min(self._client_due - self.door.clock.seconds(), GRACE))
 
     def _close(self) -> None:
         """Send what was said, then end the connection."""
         self._stop_reading_requests()
         cast(Any, self.transport).loseConnection()
-        if self._write_due == inf and isinstance(self._outlet, SecureOutlet):
+        if self.outbox.due == inf and self.outbox.secure:
             self._within(self.door.terms.write)  # its end is a dialogue
 
     def _linger(self) -> None:
@@ -378,14 +341,13 @@ class HttpConnection(Protocol):
             self._close()
             return
         self._stop_reading_requests()
-        self._lingering = self._write_due != inf
+        self._lingering = self.outbox.due != inf
         if not self._lingering:
             half()
             self._within(LINGER)
 
     def _stop_reading_requests(self) -> None:
-        self._flush()
-        finish(self._outlet)
+        self.outbox.finish()
         self._closing = True
         self._client_due = inf
         if self._holders:
@@ -394,7 +356,7 @@ class HttpConnection(Protocol):
 
     def abort(self, why: str = "") -> None:
         """End the connection now, with a reset; the log says why."""
-        self._closing = True
+        self._closing, self._client_due, self.outbox.due = True, inf, inf  # it is gone only a turn later
         if self._exchange is not None:
             self._exchange.error = self._exchange.error or why
         cast(Any, self.transport).abortConnection()

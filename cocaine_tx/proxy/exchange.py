@@ -28,7 +28,6 @@ from .route import Route, Verdict
 from .switchboard import Caller
 from .trace import Identity, identify
 from .upload import Upload
-from .upstream import Pool
 
 if TYPE_CHECKING:
     from .connection import HttpConnection
@@ -59,7 +58,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_pool", "_route", "_sent_before",
+        "_added", "_call", "_caller", "_dropped", "_identity", "_own", "_pace", "_route", "_sent_before",
         "_started", "_status", "_total", "_tunnel", "_until", "_upload", "_wire", "answer", "complete", "due", "error",
         "head", "http", "over", "window",
     )  # fmt: skip
@@ -80,7 +79,6 @@ class Exchange:
         self._own: Failure | None = None
         self._dropped = 0
         self._route: Route | None = None
-        self._pool: Pool | None = None
         self._identity: Identity | None = None
         self._upload: Upload | None = None
         self._call: Call | None = None
@@ -88,7 +86,7 @@ class Exchange:
         self._wire: Headers = ()  # beside the deadline
         self._added: Fields = []
         self._tunnel = False
-        self._sent_before = http.sent
+        self._sent_before = http.outbox.sent
 
     # -- the request
 
@@ -112,12 +110,13 @@ class Exchange:
             pong = _PONG if door.healthy else _NO_PONG
             return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
         door.budget.earn()
+        if noted.sticky is not None:
+            where = where._replace(app=door.upstreams.locators.member(where.app, noted.sticky))
         self._identify(where.app, noted)
-        self._pool = pool = door.upstreams.pool(where.app, noted.sticky)
-        self._route = where if noted.sticky is None else where._replace(app=pool.name)
+        self._route = where
         self._total, self._pace = known.total, known.pace
         if head.length != 0 or head.upgrade:
-            self._upload = Upload(self, pool, head, door.terms.inline)
+            self._upload = Upload(self, door.upstreams.pool(where.app), head, door.terms.inline)
             self._upload.begin()
         return None
 
@@ -203,8 +202,10 @@ class Exchange:
         return first + self._wire if self._wire else first
 
     def _called(self, headers: Fields, body: bytes) -> Call:
-        head, where, pool = self.head, self._route, self._pool
-        assert where is not None and pool is not None
+        head, where = self.head, self._route
+        assert where is not None
+        # Only now: while a body comes, a pool that nobody else needs is given up.
+        pool = self.http.door.upstreams.pool(where.app)
         packed = pack_request(head.method, where.uri, head.version, headers, body)
         self._call = call = Call(self, pool, where.event, packed, self._upload)
         return call
@@ -248,7 +249,7 @@ class Exchange:
             return self._head(args[0])
         out = answer.chunk(args[0])
         if out:
-            http.say(out)
+            http.outbox.say(out)
         return self._took(len(args[0]))
 
     def _head(self, packed: bytes) -> None:
@@ -259,7 +260,7 @@ class Exchange:
             status, said = _shapes.head(packed, answer, self._extra())
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
-        http.say(said)
+        http.outbox.say(said)
         if answer.begun:
             self._status = status
             if self._upload is not None:
@@ -290,7 +291,7 @@ class Exchange:
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
         if out:
-            self.http.say(out)
+            self.http.outbox.say(out)
         return self._finish()
 
     def _malformed(self, reason: str) -> None:
@@ -317,7 +318,7 @@ class Exchange:
         """The app's time is over, unless it is the client who keeps it from speaking, or there is no request yet."""
         if self._call is None and not self.complete:
             return self.refused(Refused(408, "the request did not arrive in time"))
-        if now < self._until and (self.http.waiting or (self._upload is not None and self._upload.waiting)):
+        if now < self._until and (self.http.outbox.waiting or (self._upload is not None and self._upload.waiting)):
             return self._wait(now)
         error = InvocationTimeout("Timed out while waiting for the application")
         self._leave(error)
@@ -350,7 +351,7 @@ class Exchange:
                 answer.last()
             self._status = own.status
             id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
-            self.http.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
+            self.http.outbox.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
         self._finish()
 
     def _finish(self) -> None:
@@ -374,7 +375,7 @@ class Exchange:
         door, where, identity = self.http.door, self._route, self._identity
         app, event = (where.app, where.event) if where is not None else ("", "")
         seconds = door.clock.seconds() - self._started
-        sent = self.http.sent - self._sent_before
+        sent = self.http.outbox.sent - self._sent_before
         meters = door.meters
         meters.running -= 1
         door.promised -= self.window

@@ -108,7 +108,7 @@ class Caller:
         elif (head.length or 0) > self._door.terms.inline:
             self._too_large()
         elif head.expect_continue:
-            self._exchange.http.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._exchange.http.outbox.say(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _too_large(self) -> None:
         self._exchange.reply(error_answer(413, f"JSON-RPC takes bodies of at most {self._door.terms.inline} bytes"))

@@ -114,7 +114,7 @@ class Upload:
     def _go_on(self) -> None:
         if self._head.expect_continue and not self._continued and not self._gathering.size and not self._ended:
             self._continued = True
-            self._exchange.http.say(_CONTINUE)
+            self._exchange.http.outbox.say(_CONTINUE)
 
     def _too_large(self) -> Failure:
         return error_answer(413, f"the application takes bodies of at most {self._limit} bytes")

@@ -314,12 +314,14 @@ class Pool:
         self._ejected = {place: until for place, until in self._ejected.items() if until > now}
 
     def _look_at(self, upstream: Upstream) -> None:
-        """A node that hangs is left alone; when it goes on hanging, its requests are told."""
-        missed = upstream.pulse.look()
+        """A node that hangs is left alone, by all connections to it; when it goes on hanging, its requests are told."""
+        missed, (host, port) = upstream.pulse.look(), upstream.address
         if missed == SILENT:
-            self._log.warn("{name}: {where} does not answer", name=self.name, where=upstream.connection.peer)
+            if not upstream.aside:
+                self._log.warn("{name}: {host}:{port} does not answer", name=self.name, host=host, port=port)
             self._eject(upstream.address)
-            self.set_aside(upstream)
+            for other in [one for one in self.open if one.address == upstream.address]:
+                self.set_aside(other)
         elif missed == DEAD:
             upstream.connection.sever(ConnectionGone("the node does not answer"))
 
@@ -339,7 +341,7 @@ class Pool:
     @property
     def forgotten(self) -> bool:
         """Nothing would be lost with it."""
-        return not (self.open or self.aside or self._waiting or self._connecting)
+        return not (self.open or self.aside or self._waiting or self._pending)
 
     def close(self) -> None:
         """End every connection."""

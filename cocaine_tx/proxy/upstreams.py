@@ -43,14 +43,8 @@ class Upstreams:
         self.locators.follow()
         self._tend()
 
-    def pool(self, app: str, seed: bytes | None = None) -> Pool:
-        """
-        The pool for an app or a routing group.
-
-        :param seed: the sticky value; chooses a member of a group.
-        """
-        if seed is not None and self.locators.rings:
-            app = self.locators.member(app, seed)
+    def pool(self, app: str) -> Pool:
+        """The pool for an app or a routing group; it lasts while it has connections, or somebody waits for one."""
         found = self.pools.get(app)
         if found is None:
             size = self.sizes.get(app, self.size)

@@ -98,8 +98,12 @@ class Deadlines(Generic[T]):
 
     def _due(self) -> None:
         now = self._clock.seconds()
+        due = []
+        # All of them first: who comes back with a time that has passed must not keep the reactor from its turn.
         while self._order and self._order[0] <= now:
-            for item in self._bins.pop(heappop(self._order), ()):
+            due.append(heappop(self._order))
+        for when in due:
+            for item in self._bins.pop(when, ()):
                 try:
                     self._over(item)
                 except Exception:

@@ -2,7 +2,8 @@
 One client's calls, in turn: so many are under way at once, and none begins while the client does not take its answers.
 
 An answer may be a hundred thousand times as large as its call (``storage.read``): a client that asks and does not read
-would have us keep everything it asks for. Its further calls wait, and as long as one does it is not read from.
+would have us keep everything it asks for. Its further calls wait, and when it does not take what it is told, or too
+much waits, it is not read from.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 #: Calls of one client under way, not counting those that are answered at once.
 CALLS = 64
+#: Bytes of one client's calls that may wait before it is not read from, and what each costs beside its own.
+ROOM, CALL_COST = 256 * 1024, 256
 
 
 class Counter(Protocol):
@@ -30,12 +33,13 @@ class Counter(Protocol):
 class Desk:
     """The calls of one client. Made by its connection, which also tells when the client has caught up or has gone."""
 
-    __slots__ = ("_counter", "_resuming", "_under_way", "_waiting")
+    __slots__ = ("_counter", "_resuming", "_size", "_under_way", "_waiting")
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._under_way = 0
-        self._waiting: deque[Callable[[], None]] | None = None
+        self._size = 0
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None
         self._resuming = False
 
     @property
@@ -43,12 +47,19 @@ class Desk:
         """A call may begin now."""
         return not self._waiting and self._under_way < CALLS and not self._counter.session.congested
 
-    def wait(self, begin: Callable[[], None]) -> None:
-        """Begin this call in its turn; also when the client has gone by then, for it may have told us to write."""
+    def wait(self, begin: Callable[[], None], size: int) -> None:
+        """
+        Begin a call in its turn; also when the client has gone by then, for it may have told us to write.
+
+        :param size: bytes of its arguments.
+        """
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(begin)
-        self._counter.hold(self)
+        size += CALL_COST
+        self._waiting.append((begin, size))
+        self._size += size
+        if self._size > ROOM or self._counter.session.congested:
+            self._counter.hold(self)
 
     def begun(self) -> None:
         """The answer of a call will come later."""
@@ -67,8 +78,10 @@ class Desk:
         self._resuming = True
         try:
             while waiting and self._under_way < CALLS and not self._counter.session.congested:
-                waiting.popleft()()
+                begin, size = waiting.popleft()
+                self._size -= size
+                begin()
         finally:
             self._resuming = False
-        if not waiting:
+        if self._size <= ROOM and not self._counter.session.congested:
             self._counter.release(self)

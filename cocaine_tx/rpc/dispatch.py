@@ -69,7 +69,8 @@ class Dispatch:
             if desk.free:
                 self._call(call, channel, headers, args)
             else:
-                desk.wait(partial(self._call_later, call, channel, headers, args))
+                size = sum(len(arg) for arg in args if arg.__class__ is bytes)
+                desk.wait(partial(self._call_later, call, channel, headers, args), size)
             return
         stream = self._streams.get(message.id)
         if stream is None:

@@ -42,6 +42,7 @@ def asgi(application: Application) -> HttpHandler:
 
 def scope(request: HttpRequest, state: dict[str, Any]) -> dict[str, Any]:
     """The request as ASGI describes it, with its own copy of what the lifespan has left for it."""
+    address = request.headers.get("x-real-ip")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -53,7 +54,7 @@ def scope(request: HttpRequest, state: dict[str, Any]) -> dict[str, Any]:
         "query_string": request.query.encode("latin-1"),
         "root_path": "",
         "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers],
-        "client": None,
+        "client": (address, 0) if address else None,
         "server": None,
         "state": state.copy(),
     }

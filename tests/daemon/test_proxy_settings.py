@@ -7,6 +7,7 @@ import dataclasses
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.daemon.document import parse
+from cocaine_tx.daemon.proxy import terms
 from cocaine_tx.daemon.proxy_settings import (
     AccessLog,
     HttpLimits,
@@ -87,6 +88,11 @@ class ProxySettingsTests(SynchronousTestCase):
         ):
             error = self.assertRaises(ConfigError, settings, text)
             self.assertEqual(error.reason, f"/etc/c/proxy.yaml: {words}")
+
+    def test_header_line(self) -> None:
+        """Who allows larger heads has larger single lines in them; who allows smaller ones does not lose cookies."""
+        for size, line in ((65536, 16384), (262144, 65536), (8192, 16384)):
+            self.assertEqual(terms(settings(f"limits: {{header-size: {size}}}")).parser.field, line)
 
     def test_not_a_proxy_file(self) -> None:
         """The runtime's own file is not taken for the proxy's."""

@@ -421,6 +421,25 @@ class ReplaceTests(AppCase):
         stage.settle()
         self.assertEqual((replaced, len(stage.pool().active), [call.ends for call in calls]), ([()], 3, [[]] * 3))
 
+    def test_idle_meanwhile(self) -> None:
+        """New workers that are up do not leave as idle while the others still start: there would never be a change."""
+        stage = self.stage
+        calls = [self.client.enqueue() for _ in range(3)]
+        stage.settle()
+        stage.act = None
+        stage.upload(profile={"pool-limit": 3, "concurrency": 1, "idle-timeout": 1, "spawn-timeout": 9})
+        replaced = self.later("restart_app", "hello", "hello")
+        fresh = stage.isolate.images[1].processes
+        stage.bring_up(fresh[0])
+        stage.settle()
+        stage.wait(3)
+        for process in fresh[1:]:
+            stage.bring_up(process)
+        stage.settle()
+        self.assertEqual((replaced, len(stage.pool().active), [call.ends for call in calls]), ([()], 3, [[]] * 3))
+        stage.wait(3)
+        self.assertEqual(len(stage.pool().active), 0)
+
     def test_does_not_boot(self) -> None:
         """New code that does not come up: the caller is told its last words, and the old serves as if nothing was."""
         stage = self.stage

@@ -22,6 +22,22 @@ class Transport(StringTransport):
         pass
 
 
+class LateTests(SynchronousTestCase):
+    def test_rest_of_a_body(self) -> None:
+        """A client that has its answer and never sends the rest of its request is let go, and gets no second answer."""
+        world = World(inline=4, head=10.0, body=30.0)
+        self.addCleanup(world.stop)
+        app = world.app()
+        app.info = {"http-streaming": True, "credits": True}
+        app.greet = lambda job: job.answer(b"enough")
+        client = world.ask(b"PUT /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12345")
+        self.assertTrue(client.take().endswith(b"6\r\nenough\r\n0\r\n\r\n"))
+        for _ in range(50):
+            world.advance(1)
+        self.assertEqual(client.got, b"")
+        self.assertIsNotNone(client.ended)
+
+
 class EndTests(SynchronousTestCase):
     def ended(self, world: World, said: bytes) -> weakref.ref[HttpConnection]:
         """A client says this, gets its answer and is gone."""

@@ -77,6 +77,27 @@ class OverTests(EndCase):
         self.assertEqual((self.status(client), job.channel.open), (200, False))
         self.assertEqual(world.entries[-1].status, 200)
 
+    def test_head_beside_others(self) -> None:
+        """An answer to HEAD, or one that is no HTTP, takes no connection from under another request."""
+        for rest in (b"HEAD", b"GET"):
+            world, app = self.windowed()
+            client = world.ask(get())
+            world.ask(get().replace(b"GET", rest))
+            job, other = app.jobs
+            self.assertIs(job.channel.session, other.channel.session)
+            pool = world.upstreams.pools["app"]
+            pool.renew()
+            self.assertEqual(pool.open, [])
+            if rest == b"HEAD":
+                other.answer()
+            else:
+                other.channel.chunk(b"junk")
+                other.channel.choke()
+            world.advance()
+            job.answer(b"whole")
+            world.advance()
+            self.assertIn(b"whole", client.got)
+
     def test_excess(self) -> None:
         """An app that sends more than it has promised comes to its end: it does not wait for room for ever."""
         world, app = self.windowed()
@@ -178,7 +199,7 @@ class RoomTests(EndCase):
             piece(job)
             world.advance()
         (http,) = world.door.connections
-        self.assertLess(http.waiting, 4_000_000)
+        self.assertLess(http.outbox.waiting, 4_000_000)
         client.transport.resumeProducing()  # type: ignore[union-attr]
         for _ in range(20):
             world.advance()

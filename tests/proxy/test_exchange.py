@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import AppStopped, HandlerFailed, QueueFull
 from cocaine_tx.wire.headers import timeout_of
+from cocaine_tx.wire.idl import UNLIMITED
 from tests.proxy.cases import load
 from tests.proxy.world import NODE, App, Client, Job, World, get
 
@@ -616,7 +617,7 @@ class SlowClientTests(WorldCase):
             job.channel.chunk(b"x" * 10_000)
             world.advance()
         (http,) = world.door.connections
-        self.assertLess(http.waiting, 2_000_000)
+        self.assertLess(http.outbox.waiting, 2_000_000)
         app.play = lambda other: other.answer(b"quick")
         for _ in range(5):
             self.assertIn(b"quick", world.ask(get()).got)
@@ -629,16 +630,39 @@ class SlowClientTests(WorldCase):
 
     def test_takes_nothing(self) -> None:
         """A client that takes nothing for too long is cut off."""
-        world = self.world(write=30.0)
+        world = self.world(write=30.0, chunk=300.0)
         app = world.app()
         self.slow(world)
         app.jobs[0].head()
-        for _ in range(200):
-            app.jobs[0].channel.chunk(b"x" * 20_000)
+        for _ in range(20):
+            app.jobs[0].channel.chunk(b"x" * 200_000)
             world.advance()
         for _ in range(8):
             world.advance(10)
         self.assertEqual(world.door.connections, set())
+
+    def test_cut_off(self) -> None:
+        """A client that takes nothing is cut off once, though its connection is gone only a turn later."""
+        world = self.world(write=30.0, chunk=300.0)
+        app = world.app()
+        self.slow(world)
+        (http,) = world.door.connections
+        aborted = []
+
+        def abort() -> None:
+            aborted.append(world.network.seconds())
+            if len(aborted) > 5:
+                raise GeneratorExit  # nothing less ends a loop that catches what goes wrong
+
+        http.transport.abortConnection = abort
+        app.jobs[0].head()
+        for _ in range(10):
+            app.jobs[0].channel.chunk(b"x" * 200_000)
+            world.advance()
+        self.assertGreater(http.outbox.waiting, 0)
+        for _ in range(320):
+            world.advance(0.125)
+        self.assertEqual(len(aborted), 1)
 
     def test_slow_heads_and_bodies(self) -> None:
         """A head or a body that does not come in time is 408; a connection without a request is closed in silence."""
@@ -726,12 +750,26 @@ class WindowTests(WorldCase):
         for _ in range(40):
             job.channel.chunk(b"x" * 200_000)
             world.advance()
-        self.assertLess(http.waiting, 1_000_000)
+        self.assertLess(http.outbox.waiting, 1_000_000)
         job.channel.choke()
         client.transport.resumeProducing()  # type: ignore[union-attr]
         for _ in range(200):
             world.advance()
         self.assertEqual(client.got.count(b"x" * 200_000), 40)
+
+    def test_works_on(self) -> None:
+        """An app that works on behind the end of its answer is not kept by what it still writes."""
+        world = self.world(buffer=10_000)
+        app = world.app()
+        app.info = {"http-streaming": False, "credits": True}
+        client = world.ask(get())
+        (job,) = app.jobs
+        job.head(200, ("X-Cocaine-HTTP-Proto-Version", "1.1"))
+        job.channel.chunk(b"all")
+        job.channel.chunk(b"")
+        world.advance()
+        self.assertTrue(client.got.endswith(b"all\r\n0\r\n\r\n"))
+        self.assertGreaterEqual(job.credits, UNLIMITED)
 
     def test_large_head(self) -> None:
         """Heads count against the window too, and what they took of it is granted again."""

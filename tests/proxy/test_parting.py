@@ -144,3 +144,16 @@ class SecureTests(PartingCase):
             client = await self.ask(raw)
             self.assertGreater(await deferToThread(rest, client), 100)
             await self.until(lambda: not self.door.connections)
+
+    async def test_no_handshake(self) -> None:
+        """Nor can one that never speaks, in TLS or at all."""
+        self.listen(100, head=0.1, write=0.1)
+        for raw in (b"", b"\x16\x03\x01\x00", b"GET / HTTP/1.1\r\n\r\n"):
+            client = socket.create_connection(("127.0.0.1", self.port), 20)
+            self.addCleanup(client.close)
+            await deferToThread(client.sendall, raw)
+            await self.until(lambda: bool(self.door.meters.accepted) and not self.door.connections)
+            self.door.meters.accepted = 0
+        shy = await self.ask(b"")
+        await self.until(lambda: not self.door.connections)
+        shy.close()

@@ -107,6 +107,26 @@ class HangingNodeTests(UpstreamCase):
         self.run_for(world, 10)
         self.assertEqual([self.status(client) for client in asked], [200] * 4)
 
+    def test_idle_ones(self) -> None:
+        """When one connection to a node is silent, the idle ones to it are left as well."""
+        world = self.world()
+        world.upstreams.size = 4
+        first = world.app(play=ok)
+        for _ in range(4):
+            world.ask(get())
+            self.run_for(world, 1)
+        self.assertEqual(len(first.factory.connections), 4)
+        first.play = None
+        second = world.app(play=ok, host=OTHER)
+        client = world.ask(get())
+        for number in range(2):
+            world.network.cut(*((NODE, PROXY), (PROXY, NODE))[number])
+        self.run_for(world, 5)
+        world.network.mend(NODE, PROXY)  # the locator lives there too
+        world.network.mend(PROXY, NODE)
+        world.advance()
+        self.assertEqual((self.status(world.ask(get())), len(second.jobs), client.got), (200, 1, b""))
+
     def test_dies(self) -> None:
         """What was with a node that dies goes to another one at once, not to that node's other connections first."""
         world = self.world()
@@ -290,6 +310,20 @@ class CareTests(UpstreamCase):
         app.jobs[0].answer(b"at last")
         world.advance()
         self.assertIn(b"at last", client.got)
+
+    def test_slow_first_body(self) -> None:
+        """A slow body for an app that nobody has asked for before makes connections that are looked after."""
+        world = self.world()
+        app = world.app(play=ok)
+        client = world.ask(POST[:-1])
+        self.run_for(world, 3)
+        client.send(POST[-1:])
+        world.advance()
+        self.assertEqual(self.status(client), 200)
+        self.assertEqual([len(pool.open) for pool in world.upstreams.pools.values()], [1])
+        for _ in range(130):
+            world.advance(5)
+        self.assertEqual((app.factory.connections, world.upstreams.pools), (set(), {}))
 
     def test_fewer(self) -> None:
         """A pool that is made smaller loses connections as they age; no request notices."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -110,3 +112,20 @@ class WatchTests(SynchronousTestCase):
         self.expect(25)
         self.pass_time(6)
         self.assertEqual(len(self.looked), 1)
+
+    def test_past(self) -> None:
+        """An item that comes back with a time that has passed gets its turn again, after everybody else's."""
+        rounds: list[str] = []
+
+        def late(item: str) -> None:
+            rounds.append(item)
+            self.clock.callLater(0, rounds.append, "another")
+            watch.due = inf
+            if len(rounds) < 100:
+                watch.expect(self.start + 10, self.clock.seconds())
+
+        deadlines: Deadlines[str] = Deadlines(self.clock, late)
+        watch = deadlines.watch("late")
+        watch.expect(self.start + 10, self.start)
+        self.clock.advance(11)
+        self.assertEqual(rounds[:4], ["late", "another", "late", "another"])

@@ -248,6 +248,17 @@ class GreedyTests(SynchronousTestCase):
         self.pair.pump()
         self.assertEqual(len(self.client.told), CALLS + 3)
 
+    def test_much_that_waits(self) -> None:
+        """Small calls that wait keep nobody from being read, for a client may write and go at once; many bytes do."""
+        self.begin(lambda key: Deferred())
+        self.ask(*range(CALLS + 500))
+        self.assertFalse(self.pair.far.held)
+        self.pair.near.session.open(STORAGE.slots[0], (b"c", b"k" * 200_000), self.client)
+        self.pair.carry(self.pair.near_end)
+        for _ in range(30):
+            self.pair.carry(self.pair.near_end)
+        self.assertTrue(self.pair.far.held)
+
     def test_gone_without_taking(self) -> None:
         """What it has asked for is done though it has gone: it may have been a write."""
         self.begin(lambda key: (b"x" * 1_000_000,))

@@ -3,6 +3,7 @@ from twisted.internet.defer import Deferred
 from cocaine_tx.errors import ConnectionGone, HttpFormatError, LocalProtocolError
 from cocaine_tx.wire.http import pack_request, unpack_head
 from cocaine_tx.worker import Worker, http
+from cocaine_tx.worker.asgi import scope
 from cocaine_tx.worker.wsgi import wsgi
 
 from .test_worker import StageCase
@@ -233,6 +234,22 @@ class HttpTests(StageCase):
         event = stage.invoke("http", pack_request("PUT", "/", "1.1", [], b"1"), b"2")
         stage.wait(lambda: event.closed)
         self.assertEqual(self.answer(event), ((201, [(b"X-Method", b"PUT")]), [b"12"], None))
+
+    def test_asgi_scope(self):
+        """An ASGI application is told the client's address as a WSGI one is, if a front has said it."""
+        seen = []
+
+        @self.worker.on("http")
+        @http
+        async def handler(request, response):
+            seen.append(scope(request, {"pool": 1}))
+
+        stage = self.stage()
+        stage.invoke("http", GET)
+        stage.invoke("http", pack_request("GET", "/%7e?x", "1.1", [("X-Real-IP", "1.2.3.4")]))
+        self.assertEqual([made["client"] for made in seen], [None, ("1.2.3.4", 0)])
+        self.assertEqual([made["state"] for made in seen], [{"pool": 1}] * 2)
+        self.assertEqual((seen[1]["path"], seen[1]["raw_path"], seen[1]["query_string"]), ("/~", b"/%7e", b"x"))
 
     def test_wsgi(self):
         """A WSGI application is called as PEP 3333 says, and its iterable closed."""
