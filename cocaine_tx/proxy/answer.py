@@ -299,7 +299,7 @@ class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape]):
         shape = self.get((packed, answer.kind))
         if shape is None:
             status, headers = unpack_head(packed)
-            if 100 <= status < 200:
+            if 100 <= status < 200 and status != 101:
                 return status, answer.head(status, headers)
             shape = answer.shape(status, headers)
             if len(packed) <= _SIZE:

@@ -107,8 +107,10 @@ class Exchange:
             self._caller = Caller(self, self._wire)
             return self._caller.begin()
         if isinstance(where, Verdict):
-            pong = _PONG if door.healthy else _NO_PONG
-            return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
+            if where is Verdict.PING:
+                return self._answer_ourselves(_PONG if door.healthy else _NO_PONG)
+            self._identify("", noted)
+            return self._answer_ourselves(_UNROUTED[where])
         door.budget.earn()
         if noted.sticky is not None:
             where = where._replace(app=door.upstreams.locators.member(where.app, noted.sticky))
@@ -350,8 +352,8 @@ class Exchange:
             if not self.complete or self.http.last_request:
                 answer.last()
             self._status = own.status
-            id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
-            self.http.outbox.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
+            said = [] if self._identity is None else self._identity.fields(self.http.door.request_header)
+            self.http.outbox.say(answer.complete(own.status, own.headers, own.body, said, own.reason))
         self._finish()
 
     def _finish(self) -> None:
@@ -382,7 +384,7 @@ class Exchange:
         if self.answer.begun and self.answer.ending is Ending.ABORT:
             meters.aborted += 1
         # Only names that lead somewhere are counted by name.
-        known = app if self._call is not None and self._call.answered else ""
+        known = app if self._call is not None and self._call.reached else ""
         for body in (self._upload, self._caller):
             if body is not None:
                 body.release()

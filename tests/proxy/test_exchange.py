@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.errors import AppStopped, HandlerFailed, QueueFull
+from cocaine_tx.errors import AppStopped, ConnectionGone, HandlerFailed, QueueFull
 from cocaine_tx.wire.headers import timeout_of
 from cocaine_tx.wire.idl import UNLIMITED
 from tests.proxy.cases import load
@@ -230,6 +230,18 @@ class AnswerTests(WorldCase):
         self.assertIn((b"X-Request-Id", entry.id), app.jobs[0].request.headers)
         self.assertIn(b"X-Request-Id: %b\r\n" % entry.id, client.got)
 
+    def test_own_answers_are_found_again(self) -> None:
+        """An answer of the proxy's own bears the request's id and trace, as the log does, wherever it was to lead."""
+        world = self.world(chunk=5.0)
+        world.app(play=None)
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        for path, status in (("/", 404), ("/nope/http/", 503), ("/app/http/", 504)):
+            client = world.ask(get(path, "1.1", "X-Request-Id: mine", f"traceparent: {trace}"))
+            world.advance(6)
+            self.assertEqual((self.status(client), world.entries[-1].id), (status, b"mine"))
+            self.assertIn(b"\r\nX-Request-Id: mine\r\n", client.got)
+            self.assertIn(b"\r\ntraceresponse: " + trace[:36].encode(), client.got)
+
     def test_ping(self) -> None:
         """``/ping`` says whether the locator is there."""
         world = self.world()
@@ -288,6 +300,21 @@ class FailureTests(WorldCase):
         self.assertEqual(self.status(client), 503)
         self.assertIn(b"Retry-After: 1\r\n", client.got)
         self.assertEqual(len(app.jobs), 3)
+
+    def test_counted_by_name(self) -> None:
+        """Failures are counted under their app; names that lead nowhere make no counter, for clients choose them."""
+        world = self.world(chunk=5.0)
+        self.failing(world, *[QueueFull()] * 3, HandlerFailed("boom"), ConnectionGone("lost"))
+        world.app("mute", play=None)
+        post = b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+        for asked in (post, post, post, post, get("/mute/http/"), get("/nope/http/"), get("/")):
+            world.ask(asked)
+            world.advance(6)
+        self.assertEqual(
+            world.door.meters.statuses,
+            {("app", 503): 1, ("app", 500): 1, ("app", 502): 1, ("app", 200): 1, ("mute", 504): 1, ("", 503): 1,
+             ("", 404): 1},
+        )  # fmt: skip
 
     def test_app_restarted(self) -> None:
         """A request that met a stopped app goes to the new one."""
@@ -551,6 +578,7 @@ class BodyTests(WorldCase):
         job.channel.chunk(b"<<")
         world.advance()
         self.assertTrue(client.got.startswith(b"HTTP/1.1 101 Switching Protocols\r\n"), client.got)
+        self.assertIn(b"\r\nX-Cocaine-Application: app\r\nX-Request-Id: ", client.got)
         self.assertTrue(client.got.endswith(b"\r\n\r\n<<"))
         client.send(b"\x81\x00\r\n")
         world.advance(60)
