@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.errors import AppStopped, ConnectionGone, HandlerFailed, QueueFull
+from cocaine_tx.errors import AppStopped, ConnectionGone, HandlerFailed, InvocationTimeout, QueueFull
 from cocaine_tx.wire.headers import timeout_of
 from cocaine_tx.wire.idl import UNLIMITED
 from tests.proxy.cases import load
@@ -723,6 +723,36 @@ class SlowClientTests(WorldCase):
             world.advance(10)
             self.assertEqual(self.status(client), 408)
             self.assertEqual((app.jobs, world.door.gathered), ([], 0))
+
+    def test_trickle_to_the_app(self) -> None:
+        """Who sends a streamed body too slowly is told that, whoever sees first that the time is over."""
+        for seen_by_node in (False, True):
+            world = self.world(request=60.0, body=30.0, chunk=30.0)
+            app = world.app()
+            app.info = {"http-streaming": True, "credits": True}
+            client = world.ask(b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(2):
+                client.send(b"1\r\nx\r\n")
+                world.advance(25)
+            self.assertEqual(client.got, b"")
+            if seen_by_node:
+                app.jobs[0].channel.fail(InvocationTimeout("invocation has timed out"))
+            client.send(b"1\r\nx\r\n")
+            world.advance(12)
+            self.assertEqual(self.status(client), 408)
+            self.assertNotEqual(app.jobs[0].ended, "close")
+
+    def test_full_app(self) -> None:
+        """An app that does not read what has been sent is the one that is late."""
+        world = self.world(request=60.0, body=30.0, chunk=90.0, buffer=4)
+        app = world.app()
+        app.info = {"http-streaming": True, "credits": True}
+        client = world.ask(
+            b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        )
+        world.advance(50)
+        world.advance(12)
+        self.assertEqual(self.status(client), 504)
 
     def test_idle(self) -> None:
         """A connection may be idle for the keep-alive time, counted from its last answer."""
