@@ -998,6 +998,20 @@ class DrainTests(WorldCase):
             self.assertIsNotNone(client.ended)
         self.successResultOf(drained)
 
+    def test_pipelined_before(self) -> None:
+        """Requests that had arrived behind another one when the proxy was stopped are answered; the last says so."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get() * 3)
+        drained = world.door.drain()
+        for number in range(3):
+            app.jobs[number].answer(b"answer %d" % number)
+            world.advance()
+        self.assertEqual(client.got.count(b"answer "), 3)
+        self.assertEqual(client.got.count(b"Connection: close\r\n"), 1)
+        self.assertLess(client.got.index(b"answer 1"), client.got.index(b"Connection: close\r\n"))
+        self.successResultOf(drained)
+
     def test_answered_meanwhile(self) -> None:
         """The same behind an answer that had begun before."""
         world = self.world()
