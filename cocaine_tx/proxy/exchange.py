@@ -254,7 +254,7 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            status, said = _shapes.head(packed, answer, self._extra())
+            status, said = _shapes.head(packed, answer, self._extra(), http.door.terms.request_header)
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
         http.outbox.say(said)

@@ -49,6 +49,18 @@ class AnswerTests(WorldCase):
         (entry,) = world.entries
         self.assertEqual((entry.status, entry.app, entry.event, entry.id), (200, "app", "http", b"42"))
 
+    def test_repeated_id(self) -> None:
+        """An app that sends the request's id back, as many frameworks do, does not double it, nor names itself."""
+        world = self.world()
+        said = [("x-request-id", "42"), ("X-Cocaine-Application", "other")]
+        world.app(play=lambda job: job.answer(b"hi", 200, *said))
+        for id in (b"42", b"43"):
+            got = world.ask(get("/app/http/", "1.1", f"X-Request-Id: {id.decode()}")).got.lower()
+            self.assertEqual((got.count(b"x-request-id: "), got.count(b"x-request-id: " + id)), (1, 1))
+            self.assertEqual((got.count(b"application: "), got.count(b"application: app\r\n")), (1, 1))
+        client = world.ask(b"GET /app/http/ HTTP/1.1\r\nHost: a\r\nX-Request-Id: 44\r\nConnection: close\r\n\r\n")
+        self.assertEqual(client.got.lower().count(b"x-request-id: 44\r\n"), 1)
+
     def test_streaming(self) -> None:
         """Parts of an answer reach the client as they come."""
         world = self.world()
