@@ -237,9 +237,20 @@ def proxy_settings(document: Document) -> Proxy:
         "wire": limits(root.section("wire")),
     }
     root.close()
+    _fits(root, settings["limits"], settings["wire"])
     return Proxy(
         tracing_chance=chance, jsonrpc=services, jsonrpc_size=size, warnings=tuple(root.source.warnings), **settings
     )
+
+
+def _fits(root: Section, http: HttpLimits, wire: Limits) -> None:
+    """A body that is sent whole is in one frame with its head; a larger one would cost its connection and all on it."""
+    head = http.request_line + 2 * http.header_size + 16 * http.header_count + 1024
+    if http.inline_body + head > wire.frame_size:
+        raise ConfigError(
+            f"{root.source.file}: limits.inline-body: give at most {max(wire.frame_size - head, 0)}, since such a body "
+            f"and its head travel in one frame (wire.frame-size), not {http.inline_body}"
+        )
 
 
 def _header(root: Section, key: str, name: str) -> str:

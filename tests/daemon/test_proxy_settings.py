@@ -52,6 +52,7 @@ class ProxySettingsTests(SynchronousTestCase):
              {"timeouts": Timeouts(requests={"a": {"": 600.0}, "b": {"e": 2.0}})}),
             ("pool: {size: 9, services: {a: 20}}", {"pool": Pool(9, services={"a": 20})}),
             ("retry: {queue-full-status: 500}", {"retry": Retry(queue_full_status=500)}),
+            ("limits: {inline-body: 134075840}", {"limits": HttpLimits(inline_body=134075840)}),
             ("limits: {body: 0}", {"limits": HttpLimits(body=0)}),
             ("access-log: {format: json, file: log/a}", {"access_log": AccessLog("json", "/etc/c/log/a")}),
             ("unicorn: {schema: tornado}",
@@ -85,6 +86,9 @@ class ProxySettingsTests(SynchronousTestCase):
              "unicorn.timeouts: give a path such as /cocaine/timeouts, or false, not 't'"),
             ("unicorn: {schema: rust, timeouts: /t, tvm: {client-id: 5}}",
              "unicorn.tvm.client-secret: give both, or neither, not nothing"),
+            ("limits: {inline-body: 134217728}",
+             "limits.inline-body: give at most 134075840, since such a body and its head travel in one frame "
+             "(wire.frame-size), not 134217728"),
         ):
             error = self.assertRaises(ConfigError, settings, text)
             self.assertEqual(error.reason, f"/etc/c/proxy.yaml: {words}")
