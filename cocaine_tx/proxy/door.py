@@ -160,8 +160,8 @@ class DoorFactory(ServerFactory):
         self.most = most
 
     def acceptableProtocols(self) -> list[bytes]:
-        """To a TLS client that offers HTTP/2 as well."""
-        return [b"http/1.1"]
+        """To a TLS client that offers HTTP/2 as well, or HTTP/1.0 alone: one that finds nothing is sent away."""
+        return [b"http/1.1", b"http/1.0"]
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
         if len(self._door.connections) >= self.most:

@@ -153,6 +153,28 @@ class ProxyProcessTests(ProxyCase):
             ["openssl", *words, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL
         )
 
+    def test_protocols(self) -> None:
+        """A TLS client may offer HTTP/1.0 alone, as ``curl -0`` does; one that offers more is spoken to in HTTP/1.1."""
+        if shutil.which("openssl") is None or importlib.util.find_spec("OpenSSL") is None:
+            raise SkipTest("there is no openssl, or no pyOpenSSL")
+        port, plain = self.free(), self.free()
+        self.certify("first")
+        files = f"privateKey={self.folder}/key.pem:certKey={self.folder}/cert.pem"
+        self.write(endpoints=[f"tcp:{plain}:interface=127.0.0.1", f"ssl:{port}:interface=127.0.0.1:{files}"])
+        process = self.start(plain)
+        for offered, chosen in (
+            (["http/1.0"], "http/1.0"), (["h2", "http/1.0", "http/1.1"], "http/1.1"), (None, None),
+        ):  # fmt: skip
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            if offered is not None:
+                context.set_alpn_protocols(offered)
+            with context.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE)) as client:
+                self.assertEqual(client.selected_alpn_protocol(), chosen)
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                self.assertEqual(client.recv(12), b"HTTP/1.1 404")
+        self.end(process)
+
     def test_certificates(self) -> None:
         """SIGHUP has new clients see a new certificate, and those who are there stay; a faulty one changes nothing."""
         if shutil.which("openssl") is None or importlib.util.find_spec("OpenSSL") is None:
