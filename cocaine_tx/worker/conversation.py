@@ -12,6 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
 from .web import HttpResponse
 from .websocket import CLOSING, WebSocket
 
@@ -34,6 +37,8 @@ class Conversation:
     :param shake: headers that take the offer, without what the application adds.
     :param protocols: what the client would speak inside.
     """
+
+    _log = Logger()
 
     def __init__(
         self, socket: WebSocket, response: HttpResponse, shake: list[tuple[str, str]], protocols: list[str]
@@ -139,11 +144,15 @@ class Conversation:
                 await self._last_things(task)
             elif socket.opened and not socket.ended.done():
                 socket.close(1011 if problems else 1000, "")
-            await socket.heard_out()
+            if socket.reader is not None and not socket.reader.done():
+                await self._wait({socket.reader}, None)
         finally:
             task.cancel()
             socket.hang_up()
         if problems and not isinstance(problems[0], ClientGone):
+            if self._cancelled:
+                # Nobody asks for the end of what has been cancelled.
+                self._log.failure("the application failed when its client had gone", Failure(problems[0]))  # type: ignore[no-untyped-call]
             raise problems[0]
         if not self._response.closed:
             raise RuntimeError("the application has returned before it answered the offer")

@@ -32,6 +32,8 @@ _TOO_BIG = 1009
 _WAITING = 65536
 #: What each message costs beside its bytes.
 _MESSAGE_COST = 64
+#: Pieces of messages that are taken before others have their turn; one read can bring thousands.
+_TURN = 100
 #: Intervals without a word from a client that is pinged in each; in the next it has gone.
 _MISSED = 2
 
@@ -42,6 +44,7 @@ class WebSocket:
 
     :param limit: bytes of a message that the client may send.
     :param ping: seconds between pings.
+    :ivar reader: listens to the client, and is done when it has said its last; None before the offer is taken.
     :ivar ended: fires with code and reason when no message can be sent any more. Some may still wait to be read.
     """
 
@@ -50,7 +53,7 @@ class WebSocket:
         self._limit, self._ping = limit, ping
         self._wire = Connection(ConnectionType.SERVER)
         self._loop = asyncio.get_running_loop()
-        self._reader: asyncio.Task[None] | None = None
+        self.reader: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
         self._missed = 0
@@ -63,7 +66,7 @@ class WebSocket:
     @property
     def opened(self) -> bool:
         """The offer has been taken."""
-        return self._reader is not None
+        return self.reader is not None
 
     def open(self, headers: HeadersLike) -> Awaitable[None]:
         """
@@ -73,7 +76,7 @@ class WebSocket:
         :raises HttpFormatError: HTTP cannot carry them.
         """
         said = self._response.write_head(101, headers)
-        self._reader = self._loop.create_task(self._listen())
+        self.reader = self._loop.create_task(self._listen())
         self._timer = self._loop.call_later(self._ping, self._tick)
         return said
 
@@ -116,14 +119,9 @@ class WebSocket:
         self._unset()
         self._hang_up()
 
-    async def heard_out(self) -> None:
-        """The client has said its last, or need not be listened to."""
-        if self._reader is not None and not self._reader.done():
-            await asyncio.wait({self._reader})
-
     def _hang_up(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
+        if self.reader is not None:
+            self.reader.cancel()
 
     def _unset(self) -> None:
         if self._timer is not None:
@@ -144,9 +142,11 @@ class WebSocket:
                     return
                 self._wire.receive_data(piece)
                 # Asked for one by one: what has to wait stays packed.
-                for event in self._wire.events():
+                for number, event in enumerate(self._wire.events()):
                     if await self._took(event):
                         return
+                    if number % _TURN == _TURN - 1:
+                        await asyncio.sleep(0)
         except CocaineError:
             return
         finally:

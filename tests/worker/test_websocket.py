@@ -2,8 +2,11 @@
 
 import asyncio
 import sys
+from itertools import pairwise
 from unittest import mock
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from wsproto.connection import Connection, ConnectionType
@@ -129,6 +132,20 @@ async def echo(scope, receive, send):
     while (message := await receive())["type"] == "websocket.receive":
         message.pop("type")
         await send({"type": "websocket.send", **message})
+
+
+async def listen(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] == "websocket.receive":
+        pass
+
+
+def frame(first, data, mask):
+    """A client's frame, in the shortest form."""
+    size = len(data)
+    length = bytes([128 + size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return bytes([first]) + length + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
 
 
 class HandshakeTests(WebSocketCase):
@@ -298,6 +315,61 @@ class MessageTests(WebSocketCase):
             if event.message_finished:
                 return parts[0][:0].join(parts)
 
+    def test_any_cut(self):
+        """Messages arrive as they were sent, whatever parts they come in and wherever the stream is cut."""
+        piece = st.binary(max_size=4) | st.text(max_size=4).map(lambda text: text.encode() + b"\0" * 200)
+        message = st.tuples(st.booleans(), st.lists(piece, min_size=1, max_size=4), st.binary(min_size=4, max_size=4))
+
+        @given(st.lists(message, max_size=5), st.data())
+        @settings(max_examples=60, deadline=None)
+        def check(sent, data):
+            wire, wanted = b"", []
+            for text, parts, mask in sent:
+                whole = b"".join(parts).decode("utf-8", "replace") if text else b"".join(parts)
+                wanted.append(whole)
+                # In text also within a character.
+                said = whole.encode() if text else whole
+                cuts = sorted(data.draw(st.lists(st.integers(0, len(said)), max_size=3)))
+                for number, (begin, end) in enumerate(pairwise([0, *cuts, len(said)])):
+                    opcode = (1 if text else 2) if number == 0 else 0
+                    wire += frame(opcode | (128 if number == len(cuts) else 0), said[begin:end], mask)
+                    if data.draw(st.booleans()):
+                        wire += frame(0x89, b"ping", mask)
+            wire += frame(0x88, b"\x03\xe8", b"1234")
+            cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
+
+            async def act(client):
+                await client.head()
+                for begin, end in pairwise([0, *cuts, len(wire)]):
+                    client.event.channel.chunk(wire[begin:end])
+                    client.stage.settle()
+                await client.until(lambda: client.event.closed)
+
+            self.heard.clear()
+            self.play(listen, act)
+            heard = [message.get("text", message.get("bytes")) for message in self.heard[1:-1]]
+            self.assertEqual((heard, self.heard[-1]["code"]), (wanted, 1000))
+
+        check()
+
+    def test_flood(self):
+        """A client that sends frames of nothing keeps nobody else from working."""
+        turns = []
+
+        async def act(client):
+            await client.head()
+            client.event.channel.chunk(frame(2, b"", b"1234") + frame(0, b"", b"1234") * 20_000)
+            client.stage.settle()
+            client.say(CloseConnection(1000))
+            client.stage.settle()
+            while not client.event.closed:
+                turns.append(1)
+                client.stage.settle()
+                await asyncio.sleep(0)
+
+        self.play(echo, act)
+        self.assertGreater(len(turns), 100)
+
     def test_byte_by_byte(self):
         """A client whose bytes trickle in is understood as well."""
 
@@ -455,6 +527,30 @@ class EndTests(WebSocketCase):
             self.play(application, act)
             self.assertEqual(seen, [{"type": "websocket.disconnect", "code": 1006, "reason": ""}, "later"])
             seen.clear()
+
+    def test_failed_afterwards(self):
+        """What goes wrong in an application when its client has gone is printed, as any failure is."""
+
+        async def at_once(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            raise ValueError("failed")
+
+        async def later(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            raise ValueError("failed")
+
+        async def act(client):
+            await client.head()
+            await client.until(lambda: len(client.event.chunks) == 2 or len(self.heard) == 1)
+            client.event.channel.fail(ConnectionGone())
+
+        for application in at_once, later:
+            self.heard.clear()
+            self.play(application, act)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_gone_before_answer(self):
         """A client that does not wait for the answer to its offer is gone for the application, too."""
