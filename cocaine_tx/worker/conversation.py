@@ -45,7 +45,7 @@ class Conversation:
     ) -> None:
         self._socket, self._response = socket, response
         self._shake, self._protocols = shake, protocols
-        self._told = self._over = self._cancelled = False
+        self._told = self._over = self._cancelled = self._leaving = False
 
     async def receive(self) -> dict[str, Any]:
         """``websocket.connect``, the client's messages, then ``websocket.disconnect`` again and again."""
@@ -105,7 +105,10 @@ class Conversation:
         if protocol is not None and protocol not in self._protocols:
             raise ValueError(f"the client has not offered the subprotocol {protocol!r}")
         chosen = [] if protocol is None else [("Sec-WebSocket-Protocol", protocol)]
-        await self._socket.open(self._shake + chosen + more)
+        said = self._socket.open(self._shake + chosen + more)
+        if self._leaving:
+            self.leave()
+        await said
 
     def _deny(self) -> None:
         self._response.close()
@@ -113,7 +116,8 @@ class Conversation:
         self._socket.end()
 
     def leave(self) -> None:
-        """The worker has to end."""
+        """The worker has to end, and so has its client's connection: at once, or when it has begun."""
+        self._leaving = True
         if self._socket.opened and not self._socket.ended.done():
             self._socket.close(_RESTART, "the worker has to end")
 

@@ -652,7 +652,6 @@ class EndTests(WebSocketCase):
             await client.head()
             client.say(CloseConnection(1000))
             self.assertEqual(await client.closed(), 1000)
-            self.assertEqual(seen, [])
             while not seen:
                 await asyncio.sleep(0.001)
 
@@ -700,6 +699,26 @@ class EndTests(WebSocketCase):
 
             self.play(echo, act)
             self.assertEqual(self.heard[-1]["code"], 1012)
+
+    def test_worker_ends_early(self):
+        """An application that takes an offer when its worker has been asked to end hears of that at once."""
+        gates = []
+
+        async def slow(scope, receive, send):
+            gates.append(asyncio.Event())
+            await gates[-1].wait()
+            await echo(scope, receive, send)
+
+        async def act(client):
+            await client.until(lambda: gates)
+            client.stage.node.terminate(1, "enough")
+            client.stage.settle()
+            gates[-1].set()
+            await client.head()
+            self.assertEqual(await client.closed(), 1012)
+
+        self.play(slow, act)
+        self.assertEqual(self.heard[-1]["code"], 1012)
 
     def test_worker_cut(self):
         """A worker that must stop at once cancels the application that had begun its last things."""
