@@ -52,7 +52,7 @@ class Conversation:
         if not self._told:
             self._told = True
             return {"type": "websocket.connect"}
-        message = await self._socket.read()
+        message = None if self._over else await self._socket.read()
         if message is None:
             code, reason = self._socket.ended.result()
             return {"type": "websocket.disconnect", "code": code, "reason": reason}

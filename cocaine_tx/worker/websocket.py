@@ -98,9 +98,8 @@ class WebSocket:
         return self._say(TextMessage(message) if isinstance(message, str) else BytesMessage(message))
 
     def close(self, code: int, reason: str) -> Awaitable[None]:
-        """Say our last. The client has `CLOSING` seconds to agree; what it said before is not read any more."""
+        """Say our last. The client has `CLOSING` seconds to agree; what it says meanwhile is not kept."""
         said = self._say(CloseConnection(code, reason))
-        self._inbox.clear()
         self.end(code, reason)
         self._unset()
         self._timer = self._loop.call_later(CLOSING, self._hang_up)

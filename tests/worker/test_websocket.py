@@ -552,6 +552,41 @@ class EndTests(WebSocketCase):
             self.play(application, act)
             self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
+    def test_read_before_end(self):
+        """What a client said before the end is heard before it, whoever ended it."""
+
+        async def slow(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            await self.gate.wait()
+            while (await receive())["type"] == "websocket.receive":
+                pass
+
+        for end, code in (
+            (lambda client: client.say(CloseConnection(3000)), 3000),
+            (lambda client: client.say(BytesMessage(bytes(11))), 1009),
+            (lambda client: client.event.channel.chunk(b"\x81\x01a"), 1002),
+            (lambda client: client.event.channel.choke(), 1006),
+            (lambda client: client.stage.node.terminate(1, "enough"), 1012),
+        ):
+
+            async def act(client, end=end, code=code):
+                self.gate = asyncio.Event()
+                await client.head()
+                client.say(TextMessage("1"), TextMessage("2"))
+                client.stage.settle()
+                await asyncio.sleep(0)
+                for _ in range(5):
+                    await client.until(lambda: True)
+                end(client)
+                if code != 1006:
+                    await client.closed()
+                self.gate.set()
+
+            self.heard.clear()
+            self.play(slow, act, message_limit=10)
+            self.assertEqual([message.get("text", message.get("code")) for message in self.heard[1:]], ["1", "2", code])
+
     def test_gone_before_answer(self):
         """A client that does not wait for the answer to its offer is gone for the application, too."""
 
