@@ -51,14 +51,14 @@ class WebSocketTests(SynchronousTestCase):
         self.hear(two, "in parts")
         self.assertTrue(two.ping().wait(PATIENCE))
         two.close(4001, "enough")
-        self.assertEqual((two.close_code, two.close_reason), (4001, "enough"))
+        self.assertEqual((two.protocol.close_code, two.protocol.close_reason), (4001, "enough"))
         self.hear(one, "in parts", "1 here")
         three = self.join(port)
         self.hear(one, "2 here")
         three.socket.shutdown(socket.SHUT_RDWR)
         self.hear(one, "1 here")
         one.close()
-        self.assertEqual(one.close_code, 1000)
+        self.assertEqual(one.protocol.close_code, 1000)
 
     def test_too_large(self) -> None:
         """Who sends more than the application takes hears so, though the rest is still on its way."""
