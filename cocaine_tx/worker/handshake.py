@@ -114,7 +114,7 @@ class WebSockets:
         try:
             import wsproto  # noqa: F401 - an extra
         except ImportError:
-            self._log.error("no WebSocket without wsproto: pip install 'cocaine_tx[asgi]'")
+            self._log.error("no WebSocket without wsproto (the extra cocaine_tx[asgi]): pip install 'wsproto<2'")
             return Refusal(501, "the application does not take WebSockets")
         from .conversation import Conversation
         from .websocket import WebSocket

@@ -2,8 +2,8 @@
 """
 A room: what one says all hear, over WebSockets, by an ASGI application that any framework could be.
 
-Needs wsproto (``pip install 'cocaine_tx[asgi]'``). Who shall hear each other must be in one worker: a profile with
-``"pool-limit": 1``, and a ``concurrency`` for as many as may be in the room.
+Needs wsproto (``pip install 'wsproto<2'`` where workers find it). Who shall hear each other must be in one worker: a
+profile with ``"pool-limit": 1``, and a ``concurrency`` for as many as may be in the room.
 """
 
 import asyncio

@@ -226,7 +226,7 @@ class HandshakeTests(WebSocketCase):
         lines = self.logged()
         with mock.patch.dict(sys.modules, {"wsproto": None}):
             self.play(echo, act)
-        self.assertEqual(len([line for line in lines if "pip install 'cocaine_tx[asgi]'" in line]), 1)
+        self.assertEqual(len([line for line in lines if "pip install 'wsproto<2'" in line]), 1)
         self.assertEqual(self.heard, [])
 
     def test_denied(self):
