@@ -5,7 +5,8 @@ import json
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from cocaine_tx.errors import InvalidArgument
+from cocaine_tx.errors import InvalidArgument, RoutingStorageError
+from cocaine_tx.locator.routing import weights
 from cocaine_tx.wire.frames import pack
 
 from .stage import Stage
@@ -182,6 +183,11 @@ class Groups(Staged):
     async def test_nonsense(self) -> None:
         """Weights that make no group are refused with 22."""
         for content in ("{}", "[]", '{"a": -1}', '{"a": 1.5}', '{"a": true}', '{"a": "1"}', '{"a": 0}'):
+            await self.wrong(22, "group", "create", "-n", "g", "-c", content)
+        # No locator would load these, and after its next start the group before them would be missed.
+        for content in ('{"a": 4294967296}', '{"": 1}', json.dumps({f"a{number}": 1 for number in range(513)})):
+            with self.assertRaises(RoutingStorageError):
+                weights(pack(json.loads(content)), "g")
             await self.wrong(22, "group", "create", "-n", "g", "-c", content)
         self.assertEqual(self.storage.objects, {})
 
