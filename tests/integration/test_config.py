@@ -147,6 +147,7 @@ class ConfigTests(SynchronousTestCase):
                 ("cocaine-node", "network: {endpoint: localhost}", "network.endpoint"),
                 ("cocaine-node", "network: {pinned: [", "line 1"),
                 ("cocaine-node", f"{anywhere}\npaths: {{runtime: {__file__}}}", "paths.runtime"),
+                ("cocaine-node", f"{anywhere}\npaths: {{runtime: {self.folder}/{'r' * 100}}}", "paths.runtime"),
                 ("cocaine-locator", "storages: {core: {type: clay}}", "storages.core.type"),
                 ("cocaine-gateway", f"network: {{pinned: {{locator: {taken}}}}}\n{state}", "network.pinned.locator"),
                 ("cocaine-proxy", f"endpoints: ['tcp:{taken}:interface=127.0.0.1']", "endpoints"),
