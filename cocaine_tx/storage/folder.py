@@ -186,7 +186,11 @@ class ObjectFolder:
         """Remove what was being written when an earlier process was killed."""
         for collection in _folders(self._root):
             base = os.path.join(self._root, collection)
-            for name in os.listdir(base):
+            try:
+                names = os.listdir(base)
+            except PermissionError:
+                continue  # not ours, as the lost+found of a disk that is the folder
+            for name in names:
                 if name.startswith(ASIDE):
                     _forget(os.path.join(base, name))
 

@@ -105,6 +105,25 @@ class LayoutTests(SynchronousTestCase):
         self.assertRaises(InvalidArgument, self.folder.write, "c", "tag", b"", [])
         self.assertTrue(os.path.isdir(f"{self.path}/c/tag/sub"))
 
+    def test_disk_of_its_own(self):
+        """A file system's own ``lost+found``, which only root can look into, does not keep a daemon from starting."""
+        os.mkdir(f"{self.path}/lost+found")
+        self.folder.write("c", "k", b"v", ["t"])
+        self.folder.close()
+        aside, listdir = f"{self.path}/c/.~writing.99.0", os.listdir
+        with open(aside, "wb"):
+            pass
+
+        def refusing(path):
+            if os.fsdecode(path).endswith("lost+found"):
+                raise PermissionError(13, "Permission denied", path)
+            return listdir(path)
+
+        with mock.patch.object(folder.os, "listdir", refusing):
+            self.folder.open()
+        self.assertFalse(os.path.exists(aside))
+        self.assertEqual(self.folder.read("c", "k"), b"v")
+
     def test_leftovers_are_swept(self):
         """What a killed writer left is gone after the next start, but not while another daemon has the folder open."""
         self.folder.write("c", "k", b"v", ["t"])
