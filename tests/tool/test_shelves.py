@@ -1,8 +1,12 @@
 """Profiles, runlists and routing groups."""
 
 import json
+import os
+import tempfile
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from cocaine_tx.errors import InvalidArgument, RoutingStorageError
@@ -14,6 +18,7 @@ from .stage import Stage
 
 class Staged(TestCase):
     def setUp(self) -> None:
+        self.patch(tempfile, "tempdir", os.path.dirname(os.path.abspath(self.mktemp())))
         self.stage = Stage()
         self.stage.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stage.close()))
@@ -107,6 +112,20 @@ class Editing(Staged):
         self.assertIn("is not JSON", said)
         with open(said.partition("(your text is kept in ")[2].rstrip(")\n")) as file:
             self.assertEqual(file.read(), "{ my work")
+
+    async def test_aborted(self) -> None:
+        """Ctrl-C while a text is being saved does not lose it."""
+        self.storage.broken["write", "profiles"] = Deferred()
+        self.stage.edit = lambda text: text.replace("1", "2")
+        working = Deferred.fromCoroutine(self.stage.tool("profile", "edit", "-n", "a"))
+        while ("write", "profiles", "a") not in [call[:3] for call in self.storage.calls]:
+            await deferLater(reactor, 0)
+        working.cancel()
+        seen = await working
+        self.assertEqual((seen.status, seen.out), (1, ""))
+        self.assertIn("\nAborted! (your text is kept in ", seen.err)
+        with open(seen.err.partition("(your text is kept in ")[2].rstrip(")\n")) as file:
+            self.assertEqual(json.loads(file.read()), {"n": 2})
 
     async def test_somebody_else(self) -> None:
         """A change by somebody else in the meantime is not overwritten."""
