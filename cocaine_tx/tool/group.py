@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..locator.routing import MEMBER_LIMIT, WEIGHT_LIMIT
 from .command import Command, Job, name_of, option
 from .console import Result
 from .documents import load, mapping
 from .exits import Refused, WrongValue
 from .shelf import Shelf, commands
 from .storage import Storage
+
+#: What locators load: apps of one group, and the largest weight.
+MEMBER_LIMIT, WEIGHT_LIMIT = 512, 2**32 - 1
 
 
 def _check(document: Any) -> None:

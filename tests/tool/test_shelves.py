@@ -10,7 +10,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from cocaine_tx.errors import InvalidArgument, RoutingStorageError
-from cocaine_tx.locator.routing import weights
+from cocaine_tx.locator import routing
+from cocaine_tx.tool import group
 from cocaine_tx.wire.frames import pack
 
 from .stage import Stage
@@ -206,9 +207,14 @@ class Groups(Staged):
         # No locator would load these, and after its next start the group before them would be missed.
         for content in ('{"a": 4294967296}', '{"": 1}', json.dumps({f"a{number}": 1 for number in range(513)})):
             with self.assertRaises(RoutingStorageError):
-                weights(pack(json.loads(content)), "g")
+                routing.weights(pack(json.loads(content)), "g")
             await self.wrong(22, "group", "create", "-n", "g", "-c", content)
         self.assertEqual(self.storage.objects, {})
+
+    def test_limits(self) -> None:
+        """The tool's limits are the locators'."""
+        theirs = routing.MEMBER_LIMIT, routing.WEIGHT_LIMIT
+        self.assertEqual((group.MEMBER_LIMIT, group.WEIGHT_LIMIT), theirs)
 
     async def test_bad_changes(self) -> None:
         """A change that would break a group leaves it as it was."""
