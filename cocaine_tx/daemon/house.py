@@ -58,7 +58,10 @@ class Runtime:
         self.limits = config.limits.session
         self.dialer = Dialer(reactor, self.turn, self.limits, config.limits.connect_timeout)
         self.threads = ThreadPool(0, THREADS, "disk")
-        self.storage: IStorage = self._storage(config.storages["core"])
+        # Apps, groups and crash logs are in core, whatever the storage service offers.
+        names = dict.fromkeys(("core", config.storage or "core"))
+        self._storages = {name: self._storage(name) for name in names}
+        self.storage: IStorage = self._storages["core"]
         self.directory = Directory(config.locator.restrict)
         self.locator: LocatorService | None = None
         self._hospitality = Hospitality(self.turn, reactor, self.limits, config.limits.connections)
@@ -68,12 +71,13 @@ class Runtime:
         self._factories: list[ServiceFactory] = []
         self._withdrawn: set[ServiceFactory] = set()
 
-    def _storage(self, component: settings.Component) -> IStorage:
+    def _storage(self, name: str) -> FileStorage:
+        component = self.config.storages[name]
         if component.type != "files":
-            raise ConfigError(f"storages.core.type: {component.type!r} is not built in; use 'files'")
+            raise ConfigError(f"storages.{name}.type: {component.type!r} is not built in; use 'files'")
         path = component.args.get("path")
         if not isinstance(path, str) or not path:
-            raise ConfigError("storages.core.args.path: name the folder that holds the objects")
+            raise ConfigError(f"storages.{name}.args.path: name the folder that holds the objects")
         return FileStorage(self.reactor, path, self.threads)
 
     @staticmethod
@@ -97,7 +101,7 @@ class Runtime:
         self._calm_collector()
         make_folder("paths.runtime", self.config.runtime)
         self.threads.start()
-        await self._open_storage()
+        await self._open_storages()
         await self._find_addresses()
         self.locator = locator(self)
         await self.locator.start()
@@ -105,14 +109,14 @@ class Runtime:
         if self.config.logging is not None:
             self.keep(await self.publish("logging", LoggingService(self.config.verbosity).dispatch))
         if self.config.storage is not None:
-            self.keep(await self.publish("storage", StorageService(self.storage).dispatch))
+            self.keep(await self.publish("storage", StorageService(self._storages[self.config.storage]).dispatch))
 
-    async def _open_storage(self) -> None:
-        if isinstance(self.storage, FileStorage):
+    async def _open_storages(self) -> None:
+        for name, storage in self._storages.items():
             try:
-                await self.storage.opened
+                await storage.opened
             except ConfigError as problem:
-                raise ConfigError(f"storages.core.args.path: {problem.reason}") from problem
+                raise ConfigError(f"storages.{name}.args.path: {problem.reason}") from problem
 
     async def _find_addresses(self) -> None:
         """What others are told when we bind to everything: the addresses of our host name (in a thread: DNS waits)."""
@@ -223,9 +227,9 @@ class Runtime:
         await DeferredList([publication.withdraw() for publication in self._publications], consumeErrors=True)
         for factory in self._factories:
             factory.close_all()
-        if isinstance(self.storage, FileStorage) and self.threads.started:
-            await self.storage.close()
         if self.threads.started:
+            for storage in self._storages.values():
+                await storage.close()
             self.threads.stop()
 
 

@@ -17,10 +17,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python import usage
 
-from ..errors import CocaineError, ComponentNotFound, ConfigError
+from ..errors import CocaineError, ComponentNotFound, ConfigError, InvalidArgument
 from ..interfaces import IIsolate
 from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
+from ..node.manifest import SOCKET_PATH_LIMIT, socket_path
 from ..node.reception import sweep
 from ..node.service import NodeService
 from ..rpc.reactor import install_reactor
@@ -31,6 +32,8 @@ from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
 from .twistd import DaemonService, end_on_hangup, refuse
 
+#: Linux gives no process a number above this.
+LARGEST_PID = 2**22
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})
 
@@ -117,6 +120,19 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def try_sockets(folder: str) -> None:
+    """
+    See whether workers' sockets can be made in ``paths.runtime``: for the shortest name and the longest process id.
+
+    :raises ConfigError: its path is so long that no app could be started.
+    """
+    try:
+        socket_path(folder, "a", LARGEST_PID)
+    except InvalidArgument as problem:
+        words = f"{folder} is too long: sockets in it have paths of at most {SOCKET_PATH_LIMIT} bytes"
+        raise ConfigError(f"paths.runtime: {words}; name a shorter folder") from problem
+
+
 def makeService(options: Mapping[str, Any]) -> IService:
     """What twistd runs."""
     install_reactor()
@@ -124,6 +140,7 @@ def makeService(options: Mapping[str, Any]) -> IService:
 
     try:
         config = runtime_settings(read(options["config"], os.environ), Role.NODE)
+        try_sockets(config.runtime)
         try_ports(config.network)
         node = Node(reactor, config)
     except CocaineError as problem:

@@ -244,7 +244,10 @@ def _storages(section: Section, state: str) -> dict[str, Component]:
 
 
 def _storage(section: Section, core: Component) -> Component:
-    kind = section.choice("type", core.type, STORAGE_TYPES)
+    kind = section.text("type", core.type)
+    if kind not in STORAGE_TYPES:
+        # Others are known by name, so that whoever has one is told that it is refused; nobody is sent to them.
+        raise section.complaint("type", "give files")
     if kind == "files":
         path = section.section("args").path_to("path", core.args["path"])
         component = Component(kind, {**section.plain("args"), "path": path})

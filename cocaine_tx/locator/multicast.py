@@ -11,6 +11,7 @@ Source: reference ``node-engine.md`` section 7.2 with its [bug] marks mended, ``
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -88,7 +89,7 @@ def heard(datagram: bytes) -> tuple[str, tuple[Endpoint, ...]]:
 
 def join(handle: socket.socket, group: Group) -> None:
     """
-    Make a UDP socket a member of the group and a speaker to it.
+    Make a UDP socket a member of the group and a speaker to it, also one that is.
 
     :raises OSError: there is no such interface, or no route to the group.
     """
@@ -99,14 +100,22 @@ def join(handle: socket.socket, group: Group) -> None:
         if index:
             handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         wish = socket.inet_pton(socket.AF_INET6, group.address) + struct.pack("@I", index)
-        handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, wish)
+        _enter(handle, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, wish)
         return
     local = socket.inet_aton(str(group.interface) if group.interface else "0.0.0.0")
     handle.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, group.hops)
     handle.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, int(group.loopback))
     if group.interface:
         handle.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
-    handle.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group.address) + local)
+    _enter(handle, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group.address) + local)
+
+
+def _enter(handle: socket.socket, level: int, option: int, wish: bytes) -> None:
+    try:
+        handle.setsockopt(level, option, wish)
+    except OSError as problem:
+        if problem.errno != errno.EADDRINUSE:  # it is a member already
+            raise
 
 
 def _index(interface: str | int | None) -> int:
@@ -162,6 +171,9 @@ class MulticastCluster:
         if self._call is not None:
             self._call.cancel()
             self._call = None
+        return self._close()
+
+    def _close(self) -> Deferred[None]:
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
@@ -170,7 +182,7 @@ class MulticastCluster:
     def _tick(self) -> None:
         self._call = self._reactor.callLater(self._group.interval, self._tick)
         try:
-            if self._port is None:
+            if self._port is None or self._complaint:
                 self._open()
             self._announce()
         except (OSError, CannotListenError) as problem:
@@ -189,6 +201,7 @@ class MulticastCluster:
             )  # fmt: skip
 
     def _open(self) -> None:
+        self._close()
         # Who only announces needs no port that others can send to.
         number = 0 if self._heard is None else self._group.port
         interface = "::" if ":" in self._group.address else "0.0.0.0"
@@ -207,10 +220,13 @@ class MulticastCluster:
         if not endpoints:
             self._complain("the locator has no address yet")
             return
+        handle = self._port.getHandle()
+        # An interface that has gone and come back has forgotten who was in the group, and tells nobody.
+        join(handle, self._group)
         # The socket's own call tells of a missing route; the transport's only logs it.
         datagram = announcement(self._uuid, endpoints)
         try:
-            self._port.getHandle().sendto(datagram, (self._group.address, self._group.port))
+            handle.sendto(datagram, (self._group.address, self._group.port))
         except BlockingIOError:
             # The queue of the interface is full; the next announcement comes soon enough.
             pass

@@ -66,7 +66,8 @@ class RoutingTable:
 
         A failed attempt is repeated until one succeeds: a locator has to serve while its storage is still starting.
         """
-        self._loading = loading = Deferred.fromCoroutine(self._begin())
+        # In turn with refreshes: what was read before one must not take the place of what it has read.
+        self._loading = loading = self._lock.run(lambda: Deferred.fromCoroutine(self._begin()))
         return loading
 
     def stop(self) -> None:

@@ -263,9 +263,11 @@ class Pool:
         if cause is not None and cause.crash and not self._stopped:
             self.tally.crashed += 1
             pause = self._recovery.crashed(worker, self._active)
+            said = worker.last_words
             self._log.warn(
-                "{app}: worker {uuid} has died ({why}); next one in {pause:.1f} s",
+                "{app}: worker {uuid} has died ({why}); next one in {pause:.1f} s{said}",
                 app=self.manifest.name, uuid=worker.uuid, why=cause.text, pause=pause,
+                said=f"; it said: {said} (more: cocaine-tool crashlog view -n {self.manifest.name})" if said else "",
             )  # fmt: skip
         self._premises.changed()
         self._later()

@@ -34,6 +34,8 @@ LAST_WORDS = 2.0
 COMFORT = 2.0
 #: Lines of output in an obituary.
 LAST_LINES = 10
+#: Characters of its last line in a line of our log.
+LONGEST_WORDS = 200
 #: Channels given up by us that a worker never ends, beside those it works at; one more and it is sealed.
 FORSAKEN = 1000
 
@@ -265,6 +267,14 @@ class Worker:
         why = Cause.STOPPED.text if cause is None else cause.text
         end = f"[{why}; {self.exit}]" if self.exit is not None else f"[{why}]"
         return "\n".join([*(line.decode("utf-8", "replace") for line in self.output.lines()[-LAST_LINES:]), end])
+
+    @property
+    def last_words(self) -> str:
+        """The last line it has printed so far that is not empty; nothing if it was silent, or nothing is kept."""
+        for line in reversed(self.output.lines()):
+            if said := line.decode("utf-8", "replace").strip():
+                return said if len(said) <= LONGEST_WORDS else said[:LONGEST_WORDS] + "..."
+        return ""
 
     @property
     def _buried(self) -> bool:

@@ -9,6 +9,9 @@ there; where the link points does not matter, so a folder that was moved with ab
 
 A write goes aside, to disk, under its new tags, and only then into place by one rename. A process killed at any point
 leaves the old object or the new one; what it left aside is removed by the next `ObjectFolder.open`.
+
+Several processes may have one folder open. A link without an object is then perhaps that of an object which another one
+is just writing, so only a process that is alone removes such links.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ import errno
 import fcntl
 import itertools
 import os
+import secrets
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from ..errors import CocaineError, PermissionDenied
 from .names import ASIDE, absent, decoded, encoded, key_is_tag, tag_is_key, tag_names
@@ -30,6 +34,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 #: Most objects are smaller than this and are read in one call.
 _FIRST_READ = 4096
+#: How often a tag's folder is made when other processes take it away again at once.
+_ATTEMPTS = 100
 
 
 class ObjectFolder:
@@ -42,6 +48,8 @@ class ObjectFolder:
     def __init__(self, root: str) -> None:
         self._root = os.fsencode(root)
         self._lock = -1
+        # Not a process id: processes of two hosts or containers that share the folder may have the same.
+        self._mark = secrets.token_hex(8).encode()
         self._numbers = itertools.count()
 
     def open(self) -> None:
@@ -53,18 +61,25 @@ class ObjectFolder:
         # Manifests may hold secrets, crash logs do: a folder of our own making is nobody else's to read.
         os.makedirs(self._root, 0o700, exist_ok=True)
         self._lock = os.open(self._root, _FOLDER)
+        with self._alone() as alone:
+            if alone:
+                self._sweep()
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process has the folder open; while this lasts none can open it."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             alone = False
         else:
             alone = True
-            self._sweep()
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
-        except OSError:
-            # A file system without locks: nobody will ever sweep it, which costs space only.
-            assert not alone
+            yield alone
+        finally:
+            # On a file system without locks nobody is ever alone, which costs space only.
+            with suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def close(self) -> None:
         """Let go of the folder; it can be opened again."""
@@ -110,7 +125,7 @@ class ObjectFolder:
             if _make(base):
                 _sync(self._root)
             self._claim(base, name, key, wanted)
-            aside = os.path.join(base, ASIDE + b"%d.%d" % (os.getpid(), next(self._numbers)))
+            aside = os.path.join(base, ASIDE + b"%b.%d" % (self._mark, next(self._numbers)))
             linked: list[bytes] = []
             try:
                 _put(aside, blob)
@@ -145,7 +160,7 @@ class ObjectFolder:
                 _sync(base)
 
     def find(self, collection: str, tags: Sequence[str]) -> list[str]:
-        """Sorted keys of the objects with all the tags. Links whose object is gone are removed on the way."""
+        """Sorted keys of the objects with all the tags. Links that a killed process has left are removed on the way."""
         base = os.path.join(self._root, encoded(collection, "collection"))
         folders = [os.path.join(base, encoded(tag, "tag")) for tag in dict.fromkeys(tags)]
         if not folders:
@@ -155,38 +170,48 @@ class ObjectFolder:
                 names = set(os.listdir(folders[0])).intersection(*map(os.listdir, folders[1:]))
             except (FileNotFoundError, NotADirectoryError):
                 return []
-            found = []
+            found, dangling = [], []
             for name in names:
                 if _is_object(os.path.join(base, name)):
                     found.append(decoded(name))
                 else:
-                    for folder in folders:
-                        _unlink(folder, name)
+                    dangling.append(name)
+            for folder in folders if dangling else ():
+                self._tidy(base, folder, dangling)
             return sorted(found)
+
+    def _tidy(self, base: bytes, folder: bytes, dangling: Iterable[bytes]) -> None:
+        """Remove links without an object from a tag's folder, unless somebody else may be about to write the object."""
+        with self._alone() as alone:
+            for name in dangling if alone else ():
+                if not _is_object(os.path.join(base, name)):
+                    _unlink(folder, name)
 
     def _claim(self, base: bytes, name: bytes, key: str, wanted: dict[bytes, str]) -> None:
         """Complain before anything is touched when an object's name is a tag's, or a tag's an object's."""
         path = os.path.join(base, name)
         if _is_folder(path):
-            for entry in os.listdir(path):
-                if not _is_object(os.path.join(base, entry)):
-                    _unlink(path, entry)
             try:
+                self._tidy(base, path, os.listdir(path))
                 os.rmdir(path)  # a tag that nothing carries any more gives its name back
             except FileNotFoundError:
                 pass
             except OSError:
                 raise key_is_tag(key) from None
         for tag, text in wanted.items():
-            path = os.path.join(base, tag)
-            if os.path.lexists(path) and not _is_folder(path):
+            mode = _mode(os.path.join(base, tag))
+            if mode and not stat.S_ISDIR(mode):
                 raise tag_is_key(text)
 
     def _sweep(self) -> None:
         """Remove what was being written when an earlier process was killed."""
         for collection in _folders(self._root):
             base = os.path.join(self._root, collection)
-            for name in os.listdir(base):
+            try:
+                names = os.listdir(base)
+            except PermissionError:
+                continue  # not ours, as the lost+found of a disk that is the folder
+            for name in names:
                 if name.startswith(ASIDE):
                     _forget(os.path.join(base, name))
 
@@ -269,11 +294,18 @@ def _forget(path: bytes) -> None:
 
 def _link(folder: bytes, name: bytes) -> bool:
     """Enter the object in a tag's folder, on disk; False when it was there."""
-    _make(folder)
-    try:
-        os.symlink(b"../" + name, os.path.join(folder, name))
-    except FileExistsError:
-        return False
+    for attempt in itertools.count(1):
+        _make(folder)
+        try:
+            os.symlink(b"../" + name, os.path.join(folder, name))
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            # Another process has taken its last object, and the folder, out of this tag.
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            break
     _sync(folder)
     return True
 
@@ -289,4 +321,5 @@ def _unlink(folder: bytes, name: bytes) -> None:
     try:
         os.rmdir(folder)
     except OSError:
-        _sync(folder)
+        with suppress(FileNotFoundError):  # another process was quicker
+            _sync(folder)

@@ -29,12 +29,12 @@ class Workplace:
     The machine the tool runs on, as far as commands need it.
 
     :ivar aside: runs a function that may wait (disk, DNS, an editor) off the reactor.
-    :ivar edit: gives a person a text to edit and returns what became of it; may wait, so it is run aside.
+    :ivar edit: gives a person a text to edit; fires with what became of it.
     :ivar now: seconds since the epoch.
     """
 
     aside: Callable[..., Deferred[Any]]
-    edit: Callable[[str], str]
+    edit: Callable[[str], Deferred[str]]
     now: Callable[[], float]
 
 

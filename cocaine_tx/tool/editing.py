@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
+
 from .command import Job
 from .console import dump
 from .documents import parse
-from .exits import Refused, ToolError
+from .exits import Aborted, Refused, ToolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Draft:
         except ToolError as problem:
             problem.args = (f"{problem} (your text is kept in {_keep(self.text)})",)
             raise
+        except CancelledError:
+            raise Aborted(f"Aborted! (your text is kept in {_keep(self.text)})") from None
 
 
 async def edited(job: Job, document: Any, what: str, check: Callable[[Any], None]) -> Draft | None:
@@ -44,7 +48,7 @@ async def edited(job: Job, document: Any, what: str, check: Callable[[Any], None
     :raises WrongValue: the text is no JSON, or `check` says so; the text is kept in a file that the reason names.
     """
     before = dump(document) + "\n"
-    after: str = await job.workplace.aside(job.workplace.edit, before)
+    after = await job.workplace.edit(before)
     if after.strip() == before.strip():
         return None
     draft = Draft(None, after)
@@ -60,6 +64,29 @@ def _keep(text: str) -> str:
     ) as file:
         file.write(text)
     return file.name
+
+
+class Editor:
+    """
+    `in_editor`, off the reactor.
+
+    :param aside: runs a function that may wait.
+    :ivar open: the editor has the terminal. A Ctrl-C is the editor's then; in ``vim`` it only leaves the insert mode.
+    """
+
+    def __init__(self, aside: Callable[..., Deferred[Any]]) -> None:
+        self.open = False
+        self._aside = aside
+
+    def __call__(self, text: str) -> Deferred[str]:
+        """What became of the text; fails as `in_editor` does."""
+        self.open = True
+        return self._aside(in_editor, text).addBoth(self._closed)
+
+    def _closed(self, outcome: Any) -> Any:
+        # Here and not in the thread: a Ctrl-C that has ended the editor is ours to hear before its end is.
+        self.open = False
+        return outcome
 
 
 def in_editor(text: str) -> str:

@@ -32,6 +32,12 @@ class ToolError(Exception):
         return {"message": str(self), "status": self.status}
 
 
+class Aborted(ToolError):
+    """The user has had enough."""
+
+    status = ABORTED
+
+
 class Refused(ToolError):
     """What was asked for makes no sense in the present state of the platform."""
 

@@ -11,14 +11,22 @@ from .exits import Refused, WrongValue
 from .shelf import Shelf, commands
 from .storage import Storage
 
+#: What locators load: apps of one group, and the largest weight.
+MEMBER_LIMIT, WEIGHT_LIMIT = 512, 2**32 - 1
+
 
 def _check(document: Any) -> None:
+    """What no locator would load must not take the place of what it does load: it would be missed at its next start."""
     weights = mapping(document, "a routing group")
     if not weights:
         raise WrongValue("a routing group must have at least one app")
+    if len(weights) > MEMBER_LIMIT:
+        raise WrongValue(f"a routing group has at most {MEMBER_LIMIT} apps, not {len(weights)}")
     for app, weight in weights.items():
-        if type(weight) is not int or weight < 0:
-            raise WrongValue(f'weight of "{app}" must be a whole number of at least 0')
+        if not app:
+            raise WrongValue("an app of a routing group must have a name")
+        if type(weight) is not int or not 0 <= weight <= WEIGHT_LIMIT:
+            raise WrongValue(f'weight of "{app}" must be a whole number from 0 to {WEIGHT_LIMIT}')
     if not sum(weights.values()):
         raise WrongValue("the weights of a routing group must not all be 0")
 
@@ -80,7 +88,7 @@ COMMANDS = (
                 help="apps and their weights: path of a JSON file, or the JSON itself",
             ),
         ),
-        details="Weights are whole numbers of at least 0, not all of them 0. Locators see a changed group after "
+        details="Weights are whole numbers from 0 to 4294967295, not all of them 0. Locators see a changed group after "
         "`group refresh`.",
     ),
     Command(

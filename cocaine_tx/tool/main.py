@@ -24,8 +24,8 @@ from ..rpc.turn import Turn
 from . import settings
 from .command import Job, Workplace
 from .console import TRACEBACKS, Console
-from .editing import in_editor
-from .exits import ABORTED, FAILED, SUCCESS, ToolError
+from .editing import Editor
+from .exits import ABORTED, FAILED, SUCCESS, Aborted, ToolError
 from .parser import parse
 from .platform import Platform, Wait
 
@@ -39,7 +39,7 @@ async def carry_out(job: Job) -> int:
     try:
         job.console.show(await job.args.command.run(job))
     except CancelledError:
-        job.console.failed(ToolError("Aborted!"))
+        job.console.failed(Aborted("Aborted!"))
         return ABORTED
     except BrokenPipeError:
         return SUCCESS
@@ -54,7 +54,7 @@ async def carry_out(job: Job) -> int:
     return SUCCESS
 
 
-def job_of(args: Namespace, reactor: Any, console: Console) -> Job:
+def job_of(args: Namespace, reactor: Any, console: Console, workplace: Workplace) -> Job:
     """
     What a command gets to do its work with.
 
@@ -65,11 +65,7 @@ def job_of(args: Namespace, reactor: Any, console: Console) -> Job:
     chosen = settings.settings(content, args.host, args.port)
     dialer = Dialer(reactor, Turn(reactor))
     platform = Platform(dialer, chosen.locator, Wait(reactor, args.timeout), chosen.secure)
-
-    def aside(act: Callable[..., Any], *given: Any) -> Deferred[Any]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), act, *given)
-
-    return Job(args, platform, console, Workplace(aside, in_editor, time.time))
+    return Job(args, platform, console, workplace)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -90,16 +86,27 @@ def run(words: Sequence[str]) -> int:
     _log_to(sys.stderr if args.verbose >= TRACEBACKS else None)
     from twisted.internet import reactor
 
+    aside = _aside(reactor)
+    editor = Editor(aside)
     try:
-        job = job_of(args, reactor, console)
+        job = job_of(args, reactor, console, Workplace(aside, editor, time.time))
     except ToolError as problem:
         console.failed(problem)
         return problem.status
-    return _in_reactor(reactor, job)
+    return _in_reactor(reactor, job, editor)
 
 
-def _in_reactor(reactor: Any, job: Job) -> int:
-    """Run the reactor for as long as the command takes. The first Ctrl-C cancels it, the second ends the process."""
+def _aside(reactor: Any) -> Callable[..., Deferred[Any]]:
+    """Runs functions that may wait in the reactor's threads."""
+    return lambda act, *given: deferToThreadPool(reactor, reactor.getThreadPool(), act, *given)
+
+
+def _in_reactor(reactor: Any, job: Job, editor: Editor) -> int:
+    """
+    Run the reactor for as long as the command takes. The first Ctrl-C cancels it, the second ends the process.
+
+    One while the editor is open reaches the editor as well, and is left to it: a text on its way must not be lost.
+    """
     status = ABORTED
     work: Deferred[int] = Deferred()
 
@@ -114,6 +121,8 @@ def _in_reactor(reactor: Any, job: Job) -> int:
         reactor.stop()
 
     def interrupted(number: int, _: Any) -> None:
+        if number == signal.SIGINT and editor.open:
+            return
         signal.signal(number, signal.SIG_DFL)
         reactor.callFromThread(work.cancel)
 

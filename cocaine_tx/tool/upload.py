@@ -124,7 +124,7 @@ async def _store(job: Job, made: Upload) -> None:
     try:
         with job.console.step(f'Uploading code of "{made.app}" ({len(made.code)} bytes)'):
             doubtful.append("apps")
-            await storage.write("apps", made.app, encode(made.code, "the package"), _TAGS)
+            await _write_code(storage, made.app, made.code)
         with job.console.step(f'Uploading manifest of "{made.app}"'):
             doubtful.append("manifests")
             await storage.write("manifests", made.app, manifest, _TAGS)
@@ -135,6 +135,17 @@ async def _store(job: Job, made: Upload) -> None:
         if doubtful:
             await _put_back(job, made.app, {name: before[name] for name in doubtful}, problem)
         raise
+
+
+async def _write_code(storage: Storage, app: str, code: bytes) -> None:
+    """Store the code. Storage hangs up on a frame that is too large without a word: what it was is ours to say."""
+    try:
+        await storage.write("apps", app, encode(code, "the package"), _TAGS)
+    except ServiceError as problem:
+        if len(code) <= LARGEST or not isinstance(problem.error, ConnectionGone):
+            raise
+        mend = f"the package is larger than the {LARGEST} bytes of the default limits.frame-size; leave files out of it"
+        raise ServiceError(problem.service, problem.error, f"{mend} (see .cocaineignore)") from problem
 
 
 async def _put_back(job: Job, app: str, before: dict[str, bytes | None], problem: Exception) -> None:

@@ -236,7 +236,7 @@ class YamlTests(SynchronousTestCase):
             ("logging: {severity: loud}", "logging.severity: give one of debug, info, warning, error, not 'loud'"),
             ("limits: {connect-timeout: .nan}", "limits.connect-timeout: give a number from 0.001 up, not nan"),
             ("limits: {channels: yes}", "limits.channels: give a whole number from 1 up, not true"),
-            ("storages: {core: {type: filez}}", "storages.core.type: give one of files, elliptics, s3, postgresql, postgres, not 'filez'"),
+            ("storages: {core: {type: filez}}", "storages.core.type: give files, not 'filez'"),
             ("services: {storage: {args: {backend: x}}}", "services.storage.args.backend: give one of core, not 'x'"),
             ("services: {locator: false}", "services.locator: the locator cannot be switched off, not false"),
             ("services: {node: {type: nodes}}", "services.node.type: give one of node, node::v2, not 'nodes'"),

@@ -73,6 +73,23 @@ class ConfigTests(SynchronousTestCase):
             storage.call(1, "c", "k", b"v", [])
         self.assertTrue((self.folder / "storage" / "c" / "k").exists())
 
+    def test_storage_backend(self) -> None:
+        """The storage service offers the storage that its backend names, and no other."""
+        config = self.write("l.yaml", json.dumps({
+            "network": {"pinned": {"locator": self.port}},
+            "paths": {"state": str(self.folder)},
+            "services": {"storage": {"args": {"backend": "archive"}}},
+            "storages": {"archive": {"type": "files", "args": {"path": str(self.folder / "archive")}}},
+        }))  # fmt: skip
+        self.start("cocaine-locator", "-c", config)
+        until(self.up, "the locator is up")
+        with Peer(self.port) as locator:
+            until(lambda: self._found(locator, "storage"), "the storage is there")
+        with Peer(self._port("storage")) as storage:
+            storage.call(1, "c", "k", b"v", [])
+        self.assertTrue((self.folder / "archive" / "c" / "k").exists())
+        self.assertFalse((self.folder / "storage" / "c").exists())
+
     def _found(self, locator: Peer, name: str):
         try:
             return locator.call(0, name)
@@ -147,7 +164,13 @@ class ConfigTests(SynchronousTestCase):
                 ("cocaine-node", "network: {endpoint: localhost}", "network.endpoint"),
                 ("cocaine-node", "network: {pinned: [", "line 1"),
                 ("cocaine-node", f"{anywhere}\npaths: {{runtime: {__file__}}}", "paths.runtime"),
+                ("cocaine-node", f"{anywhere}\npaths: {{runtime: {self.folder}/{'r' * 100}}}", "paths.runtime"),
                 ("cocaine-locator", "storages: {core: {type: clay}}", "storages.core.type"),
+                (
+                    "cocaine-locator",
+                    f"{anywhere}\nservices: {{storage: {{args: {{backend: x}}}}}}\nstorages: {{x: {{type: s3}}}}",
+                    "storages.x.type",
+                ),
                 ("cocaine-gateway", f"network: {{pinned: {{locator: {taken}}}}}\n{state}", "network.pinned.locator"),
                 ("cocaine-proxy", f"endpoints: ['tcp:{taken}:interface=127.0.0.1']", "endpoints"),
                 ("cocaine-proxy", "timeouts: {chunk: soon}", "timeouts.chunk"),

@@ -305,8 +305,11 @@ class ServingTests(TestCase):
         with open(os.path.join(os.path.dirname(__file__), "..", "worker", "app.py"), "rb") as file:
             await bench.storage.write("apps", "app", archive(run=f"#!{sys.executable}\n".encode() + file.read()), [])
         image = await bench.isolate.spool("app")
-        endpoint = os.path.relpath(os.path.join(bench.path, "s"))
-        nodes, greeted = [], []
+        # Not below the test's own folder: where that is deep the workers could not connect, and would be waited for.
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        endpoint = os.path.join(folder, "s")
+        nodes, greeted, output = [], [], []
 
         class Listening:
             noisy = False
@@ -320,12 +323,13 @@ class ServingTests(TestCase):
 
         port = reactor.listenUNIX(endpoint, Listening())
         self.addCleanup(port.stopListening)
-        arguments = {**WARM.arguments, "--endpoint": os.path.abspath(endpoint)}
+        arguments = {**WARM.arguments, "--endpoint": endpoint}
         processes = [
-            image.spawn(Launch("run", {**arguments, "--uuid": f"U{number}"}, {}, ""), lambda data: None)
+            image.spawn(Launch("run", {**arguments, "--uuid": f"U{number}"}, {}, ""), output.append)
             for number in range(2)
         ]
-        await bench.until(lambda: len(greeted) == 2)
+        await bench.until(lambda: len(greeted) == 2 or any(process.exited.called for process in processes))
+        self.assertEqual(len(greeted), 2, b"".join(output))
         await gatherResults(greeted)
         self.assertEqual({node.uuid for node in nodes}, {b"U0", b"U1"})
         for node in nodes:

@@ -1,5 +1,6 @@
 """Discovery: what is announced, what is heard, and what must not deafen anybody."""
 
+import errno
 import socket
 
 import msgpack
@@ -38,7 +39,7 @@ class FakeSocket:
         self.trouble = None
 
     def setsockopt(self, *option):
-        if self.trouble:
+        if self.trouble and (self.trouble.errno != errno.EADDRINUSE or option[1] == socket.IP_ADD_MEMBERSHIP):
             raise self.trouble
         self.options.append(option)
 
@@ -111,6 +112,25 @@ class Announcing(SynchronousTestCase):
         self.reactor.socket.trouble = None
         self.reactor.advance(5)
         self.assertEqual(len(self.reactor.socket.sent), 1)
+
+    def test_interface_comes_back(self):
+        """The group is entered again at every interval, and by a new socket after a failure: an interface forgets."""
+        self.start()
+        entered = (socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.0.100.53") + bytes(4))
+        for trouble, opened, said in ((OSError(98, "Address in use"), 1, 2), (OSError(19, "No such device"), 1, 2)):
+            self.reactor.socket.trouble = trouble
+            self.reactor.advance(5)
+            self.assertEqual((len(self.reactor.opened), len(self.reactor.socket.sent)), (opened, said))
+        self.reactor.socket.trouble = None
+        self.reactor.socket.options.clear()
+        self.reactor.advance(5)
+        self.assertEqual((len(self.reactor.opened), len(self.reactor.socket.sent)), (2, 3))
+        self.assertTrue(self.reactor.socket.closed)
+        self.assertIn(entered, self.reactor.socket.options)
+        self.reactor.socket.options.clear()
+        self.reactor.advance(5)
+        self.assertEqual(len(self.reactor.opened), 2)
+        self.assertIn(entered, self.reactor.socket.options)
 
     def test_announce_only(self):
         """Who does not listen does not take the port."""

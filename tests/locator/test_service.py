@@ -42,6 +42,31 @@ class FixedGateway:
         return self.known.get(name)
 
 
+class SlowStorage(MemoryStorage):
+    """Reads what is there at once and tells it when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.waiting = []
+
+    def answer(self, count):
+        while self.waiting and count:
+            later, now = self.waiting.pop(0)
+            now.chainDeferred(later)
+            count -= 1
+
+    def _later(self, now):
+        later = Deferred()
+        self.waiting.insert(0, (later, now))  # the youngest first, as with several connections
+        return later
+
+    def read(self, collection, key):
+        return self._later(super().read(collection, key))
+
+    def find(self, collection, tags):
+        return self._later(super().find(collection, tags))
+
+
 class LocatorCase(SynchronousTestCase):
     def make(self, storage=None, **settings):
         self.clock = Clock()
@@ -453,6 +478,20 @@ class Groups(LocatorCase):
         self.table._storage = memory
         self.clock.advance(RETRY)
         self.assertEqual(self.table.target("app", b""), "app_v1")
+
+    def test_refresh_while_loading(self):
+        """What a refresh has read stays, also when the groups of the start were being read before it and come later."""
+        slow = SlowStorage()
+        self.make(storage=slow)
+        self.group("app", {"old": 1})
+        self.group("bpp", {"old": 1})
+        self.locator.start()
+        slow.answer(2)
+        self.group("app", {"new": 1})
+        refreshed = self.table.refresh(["app"])
+        slow.answer(100)
+        self.successResultOf(refreshed)
+        self.assertEqual([self.table.target(name, b"") for name in ("app", "bpp")], ["new", "old"])
 
     def test_storage_silent(self):
         """A storage that never answers costs an error, not a wait without end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.interfaces import Exit
@@ -593,6 +594,24 @@ class WorkerTests(PoolCase):
         stage.settle()
         self.assertEqual(call.ends, [(5, 2, "slave has been discarded")])
         self.assertEqual(stage.pool().tally.crashed, 1)
+
+    def test_last_words(self) -> None:
+        """The log names what a dead worker said last, and where the rest is; a silent one is only counted."""
+        more = "(more: cocaine-tool crashlog view -n hello)"
+        for said, words in (
+            (b"Traceback\nNo module named x\n\n", f"; it said: No module named x {more}"),
+            (b"x" * 300, f"; it said: {'x' * 200}... {more}"),
+            (b"", ""),
+        ):
+            stage = self.play(act=None)
+            self.calls(1)
+            (process,) = stage.isolate.processes
+            with capturedLogs() as events:
+                process.say(said)
+                process.end(Exit(code=1))
+                stage.settle()
+            (line,) = [formatEvent(event) for event in events if "has died" in event["log_format"]]
+            self.assertTrue(line.endswith(f"(the process has ended); next one in 1.0 s{words}"), line)
 
     def test_answers_twice(self) -> None:
         """A worker that answers a channel twice breaks the protocol: it goes, and each client has one end."""

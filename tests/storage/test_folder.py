@@ -105,6 +105,25 @@ class LayoutTests(SynchronousTestCase):
         self.assertRaises(InvalidArgument, self.folder.write, "c", "tag", b"", [])
         self.assertTrue(os.path.isdir(f"{self.path}/c/tag/sub"))
 
+    def test_disk_of_its_own(self):
+        """A file system's own ``lost+found``, which only root can look into, does not keep a daemon from starting."""
+        os.mkdir(f"{self.path}/lost+found")
+        self.folder.write("c", "k", b"v", ["t"])
+        self.folder.close()
+        aside, listdir = f"{self.path}/c/.~writing.99.0", os.listdir
+        with open(aside, "wb"):
+            pass
+
+        def refusing(path):
+            if os.fsdecode(path).endswith("lost+found"):
+                raise PermissionError(13, "Permission denied", path)
+            return listdir(path)
+
+        with mock.patch.object(folder.os, "listdir", refusing):
+            self.folder.open()
+        self.assertFalse(os.path.exists(aside))
+        self.assertEqual(self.folder.read("c", "k"), b"v")
+
     def test_leftovers_are_swept(self):
         """What a killed writer left is gone after the next start, but not while another daemon has the folder open."""
         self.folder.write("c", "k", b"v", ["t"])
@@ -133,6 +152,63 @@ class LayoutTests(SynchronousTestCase):
             self.assertEqual(self.folder.find("c", ["t"]), ["k"])
             self.assertEqual(self.folder.find("c", ["u"]), [])
             self.assertEqual([name for name in self.tree() if name != "c/u"], before)
+
+
+class SharedTests(SynchronousTestCase):
+    """Two nodes on one folder, each at work in the middle of what the other one does."""
+
+    def setUp(self):
+        self.path = os.path.abspath(self.mktemp())
+        self.one, self.other = ObjectFolder(self.path), ObjectFolder(self.path)
+        for shared in (self.one, self.other):
+            shared.open()
+            self.addCleanup(shared.close)
+
+    def before(self, name, act):
+        """Let the other one act just before the first call of that name."""
+        real = getattr(os, name)
+
+        def meanwhile(*args):
+            setattr(os, name, real)
+            act()
+            return real(*args)
+
+        self.patch(os, name, meanwhile)
+
+    def test_find_beside_a_write(self):
+        """Looking for objects takes no tag from one that another node is just writing."""
+        self.before("rename", lambda: self.other.find("apps", ["app"]))
+        self.one.write("apps", "new", b"", ["app"])
+        self.assertEqual(self.other.find("apps", ["app"]), ["new"])
+
+    def test_name_of_a_tag_beside_a_write(self):
+        """A tag that another node is just about to use is in use."""
+        self.before("rename", lambda: self.assertRaises(InvalidArgument, self.other.write, "apps", "app", b"", []))
+        self.one.write("apps", "new", b"", ["app"])
+        self.assertEqual(self.one.find("apps", ["app"]), ["new"])
+
+    def test_two_writes(self):
+        """What two nodes write at one time is never mixed up, also where both have the same process id."""
+        self.before("rename", lambda: self.other.write("apps", "b", b"of the other", []))
+        self.one.write("apps", "a", b"of one", [])
+        self.assertEqual([self.one.read("apps", key) for key in "ab"], [b"of one", b"of the other"])
+
+    def test_tag_goes_and_comes(self):
+        """A tag's folder that another node removes with its last object is made again."""
+        self.other.write("apps", "old", b"", ["app"])
+        self.before("symlink", lambda: self.other.remove("apps", "old"))
+        self.one.write("apps", "new", b"", ["app"])
+        self.assertEqual(self.one.find("apps", ["app"]), ["new"])
+
+    def test_left_behind(self):
+        """What a killed node has left goes when one that is alone comes by it."""
+        self.one.write("apps", "dead", b"", ["app"])
+        os.unlink(f"{self.path}/apps/dead")
+        self.assertEqual(self.one.find("apps", ["app"]), [])
+        self.assertEqual(os.listdir(f"{self.path}/apps/app"), ["dead"])
+        self.other.close()
+        self.assertEqual(self.one.find("apps", ["app"]), [])
+        self.assertEqual(os.listdir(f"{self.path}/apps"), [])
 
 
 class Killed(BaseException):

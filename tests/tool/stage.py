@@ -48,7 +48,7 @@ class Terminal(io.StringIO):
 
 
 class DictStorage:
-    """Storage in a dictionary. ``broken`` maps (method, collection) to the error to answer, or a list of them."""
+    """Storage in a dictionary. ``broken`` maps (method, collection) to the error to answer, a list of them, a wait."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], tuple[bytes, tuple[str, ...]]] = {}
@@ -80,7 +80,11 @@ class DictStorage:
             raise NotFound()
         return (self.objects[at][0],)  # type: ignore[index]
 
-    def _write(self, headers: Any, collection: bytes, key: bytes, blob: bytes, tags: Any = ()) -> tuple[()]:
+    def _write(self, headers: Any, collection: bytes, key: bytes, blob: bytes, tags: Any = ()) -> Any:
+        waiting = self.broken.get(("write", collection.decode()))
+        if isinstance(waiting, Deferred):
+            self.calls.append(("write", collection.decode(), key.decode()))
+            return waiting
         at = self._asked("write", collection, key)
         self.objects[at[0], at[1]] = (blob, tuple(tag.decode() for tag in tags))
         return ()
@@ -235,5 +239,6 @@ class Stage:
         platform = Platform(
             Dialer(reactor, Turn(reactor)), (args.host, int(args.port)), Wait(reactor, args.timeout)
         )  # fmt: skip
-        status = await carry_out(Job(args, platform, console, Workplace(execute, self.edit, lambda: NOW)))
+        workplace = Workplace(execute, lambda text: execute(self.edit, text), lambda: NOW)
+        status = await carry_out(Job(args, platform, console, workplace))
         return Seen(status, out.getvalue(), err.getvalue())

@@ -8,9 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import cocaine_tx
+from cocaine_tx.wire.frames import pack
+
+from .stage import Stage
 
 COMMAND = (sys.executable, "-m", "cocaine_tx.tool")
 
@@ -80,3 +85,63 @@ class Process(SynchronousTestCase):
                 process.kill()
                 process.wait()
         self.assertEqual((process.returncode, out, err), (1, "", "Aborted!\n"))
+
+
+#: Says that it is open, waits for a Ctrl-C, and writes a text if it has survived that, as ``vim`` does.
+EDITOR = """#!{python}
+import signal, sys, time
+try:
+    with open({begun!r}, "w") as file:
+        file.write("open")
+    time.sleep(1000)
+except KeyboardInterrupt:
+    {then}
+with open(sys.argv[1], "w") as file:
+    file.write('{{"n": 2}}')
+"""
+
+
+class InEditor(TestCase):
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.stage = Stage()
+        self.stage.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.stage.close()))
+        self.stage.storage.put("profiles", "a", {"n": 1}, "profile")
+
+    async def interrupted(self, then: str) -> tuple[int, str]:
+        """Edit the profile and press Ctrl-C while the editor is open; the exit code and stderr."""
+        editor, begun = Path(self.mktemp()).resolve(), self.mktemp()
+        os.mkfifo(begun)
+        editor.write_text(EDITOR.format(python=sys.executable, then=then, begun=os.path.abspath(begun)))
+        editor.chmod(0o755)
+        words = ("profile", "edit", "-n", "a", "--port", str(self.stage.addresses["locator"]), "--host", "127.0.0.1")
+
+        def run() -> tuple[int, str]:
+            process = subprocess.Popen(
+                [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+                env={**environment(), "VISUAL": str(editor)},
+            )  # fmt: skip
+            try:
+                Path(begun).read_text()
+                os.killpg(process.pid, signal.SIGINT)
+                _, said = process.communicate(timeout=30)
+                return process.returncode, said
+            finally:
+                process.kill()
+                process.wait()
+
+        return await deferToThread(run)
+
+    async def test_survives(self) -> None:
+        """Ctrl-C in an editor that has a use for it does not end the command, and the text is saved."""
+        self.assertEqual(await self.interrupted("pass"), (0, '[✔] Saving profile "a"\n'))
+        self.assertEqual(self.stage.storage.blob("profiles", "a"), pack({"n": 2}))
+
+    async def test_ends(self) -> None:
+        """An editor that ends by it ends the command, and nothing is changed."""
+        status, said = await self.interrupted("signal.signal(2, signal.SIG_DFL); signal.raise_signal(2)")
+        self.assertEqual(status, 128)
+        self.assertIn("ended with status -2; nothing was changed\n", said)
+        self.assertEqual(self.stage.storage.blob("profiles", "a"), pack({"n": 1}))

@@ -1,11 +1,17 @@
 """Profiles, runlists and routing groups."""
 
 import json
+import os
+import tempfile
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from cocaine_tx.errors import InvalidArgument
+from cocaine_tx.errors import InvalidArgument, RoutingStorageError
+from cocaine_tx.locator import routing
+from cocaine_tx.tool import group
 from cocaine_tx.wire.frames import pack
 
 from .stage import Stage
@@ -13,6 +19,7 @@ from .stage import Stage
 
 class Staged(TestCase):
     def setUp(self) -> None:
+        self.patch(tempfile, "tempdir", os.path.dirname(os.path.abspath(self.mktemp())))
         self.stage = Stage()
         self.stage.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stage.close()))
@@ -107,6 +114,20 @@ class Editing(Staged):
         with open(said.partition("(your text is kept in ")[2].rstrip(")\n")) as file:
             self.assertEqual(file.read(), "{ my work")
 
+    async def test_aborted(self) -> None:
+        """Ctrl-C while a text is being saved does not lose it."""
+        self.storage.broken["write", "profiles"] = Deferred()
+        self.stage.edit = lambda text: text.replace("1", "2")
+        working = Deferred.fromCoroutine(self.stage.tool("profile", "edit", "-n", "a"))
+        while ("write", "profiles", "a") not in [call[:3] for call in self.storage.calls]:
+            await deferLater(reactor, 0)
+        working.cancel()
+        seen = await working
+        self.assertEqual((seen.status, seen.out), (1, ""))
+        self.assertIn("\nAborted! (your text is kept in ", seen.err)
+        with open(seen.err.partition("(your text is kept in ")[2].rstrip(")\n")) as file:
+            self.assertEqual(json.loads(file.read()), {"n": 2})
+
     async def test_somebody_else(self) -> None:
         """A change by somebody else in the meantime is not overwritten."""
 
@@ -183,7 +204,17 @@ class Groups(Staged):
         """Weights that make no group are refused with 22."""
         for content in ("{}", "[]", '{"a": -1}', '{"a": 1.5}', '{"a": true}', '{"a": "1"}', '{"a": 0}'):
             await self.wrong(22, "group", "create", "-n", "g", "-c", content)
+        # No locator would load these, and after its next start the group before them would be missed.
+        for content in ('{"a": 4294967296}', '{"": 1}', json.dumps({f"a{number}": 1 for number in range(513)})):
+            with self.assertRaises(RoutingStorageError):
+                routing.weights(pack(json.loads(content)), "g")
+            await self.wrong(22, "group", "create", "-n", "g", "-c", content)
         self.assertEqual(self.storage.objects, {})
+
+    def test_limits(self) -> None:
+        """The tool's limits are the locators'."""
+        theirs = routing.MEMBER_LIMIT, routing.WEIGHT_LIMIT
+        self.assertEqual((group.MEMBER_LIMIT, group.WEIGHT_LIMIT), theirs)
 
     async def test_bad_changes(self) -> None:
         """A change that would break a group leaves it as it was."""

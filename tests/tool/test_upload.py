@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from cocaine_tx.daemon.settings import Limits
 from cocaine_tx.errors import ConnectionGone, InvalidArgument
+from cocaine_tx.tool import upload
 from cocaine_tx.tool.upload import LARGEST
 from cocaine_tx.wire.frames import pack, unpack
 
@@ -283,6 +284,16 @@ class HalfWay(Uploading):
         await self.upload()
         self.assertEqual(self.storage.objects, self.before)
         self.assertEqual([call[1] for call in self.storage.calls if call[0] == "write"][2:], ["apps", "manifests"])
+
+    async def test_too_large(self) -> None:
+        """Storage hangs up on a package that is too large for it; the user is told why that may be."""
+        self.storage.broken["write", "apps"] = [ConnectionGone("End of file")]
+        self.assertNotIn("the package is larger", await self.upload())
+        self.storage.broken["write", "apps"] = [ConnectionGone("End of file")]
+        self.patch(upload, "LARGEST", 100)
+        said = (await self.upload()).splitlines()[-1]
+        self.assertIn("End of file [2]; the package is larger than the 100 bytes of the default limits", said)
+        self.assertEqual(self.storage.objects, self.before)
 
     async def test_cannot_put_back(self) -> None:
         """When the earlier code cannot be put back either, the user is told what to do."""
