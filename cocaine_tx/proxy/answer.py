@@ -307,7 +307,7 @@ class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes], bytes], Shape]):
             if 100 <= status < 200 and status != 101:
                 return status, answer.head(status, headers)
             shape = answer.shape(status, headers, ours=(_APPLICATION, header))
-            if len(packed) <= _SIZE:
+            if len(packed) <= _SIZE and status != 101:  # each handshake of a WebSocket is another
                 if len(self) >= _REMEMBERED:
                     self.clear()
                 self[packed, answer.kind, header] = shape
