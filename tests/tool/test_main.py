@@ -66,6 +66,13 @@ class Process(SynchronousTestCase):
 
     def test_interrupted(self) -> None:
         """Ctrl-C ends a command that waits, with 1 and one word."""
+        self.interrupted(signal.SIGINT)
+
+    def test_terminated(self) -> None:
+        """SIGTERM, as of a service manager or `timeout`, is the same as Ctrl-C: what was begun is put back."""
+        self.interrupted(signal.SIGTERM)
+
+    def interrupted(self, number: int) -> None:
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
             silent.listen()
@@ -79,7 +86,7 @@ class Process(SynchronousTestCase):
                 with connection:
                     connection.settimeout(60)
                     connection.recv(1)
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(number)
                     out, err = process.communicate(timeout=60)
             finally:
                 process.kill()
