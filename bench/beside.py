@@ -17,10 +17,11 @@ from cocaine_tx.daemon.quickstart import PROFILE
 
 from .processes import ROOT, Platform, cpu, descendants, free_port
 from .visitors import Visitors
+from .words import number
 from .yardstick import unit
 
 #: How long each number of connections is measured, in seconds.
-SECONDS = 12.0
+SECONDS = 12
 #: How long visitors come before anything is measured, in seconds: new workers are up by then.
 WARM = 3.0
 #: The same app under the profile that ``make run`` gives it, and under that of the original when nobody says anything.
@@ -140,7 +141,7 @@ def _show(yardstick: float, connections: int, title: str, side: Side) -> None:
 
 def main() -> int:
     """Print the comparison, with a platform of its own."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    seconds = number(__doc__, "seconds", SECONDS)
     yardstick = unit()
     with Platform() as platform:
         node = platform.start_node()

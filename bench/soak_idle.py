@@ -10,6 +10,7 @@ import sys
 
 from .crowd import answers, gather, latencies, raise_limit, resident
 from .processes import ROOT, Platform
+from .words import number
 
 PROFILE = '{"pool-limit": 1, "concurrency": 1000, "queue-limit": 20000}'
 ASK = b"GET /hello/http/ HTTP/1.1\r\nHost: a\r\nUser-Agent: idle\r\nAccept: */*\r\n\r\n"
@@ -17,7 +18,7 @@ ASK = b"GET /hello/http/ HTTP/1.1\r\nHost: a\r\nUser-Agent: idle\r\nAccept: */*\
 
 def main() -> int:
     """The exit status says whether a connection costs less than 10 KB."""
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    wanted = number(__doc__, "count", 10_000)
     count = min(raise_limit(wanted), wanted)
     with Platform() as platform:
         platform.start_node()

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 
 from .crowd import family, gather, latencies, raise_limit, resident
 from .processes import ROOT, Platform, cpu
+from .words import number
 
 PROFILE = '{"pool-limit": 1, "concurrency": 10000, "queue-limit": 20000}'
 HALF_HEAD = b"GET /hello/http/ HTTP/1.1\r\nHos"
@@ -36,7 +37,7 @@ def main() -> int:
     When nothing moves any more the fast client's median is at most 1.3 times and its 99th part twice what it is alone;
     before that the 99th part stays below 50 ms.
     """
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
+    wanted = number(__doc__, "count", 5_000)
     count = min(raise_limit(wanted), wanted)
     with Platform() as platform:
         node = platform.start_node()

@@ -10,6 +10,7 @@ import time
 
 from .crowd import family, resident
 from .processes import ROOT, Platform
+from .words import number
 
 PROFILE = '{"pool-limit": 1, "concurrency": 10}'
 #: What the kernel calls the highest resident memory.
@@ -44,7 +45,7 @@ def download(port: int, megabytes: int) -> int:
 
 def main() -> int:
     """The exit status says whether all arrived and every process stayed below 150 MB."""
-    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
+    megabytes = number(__doc__, "megabytes", 1024)
     with Platform() as platform:
         node = platform.start_node()
         platform.run_app("upload", ROOT / "examples" / "upload", PROFILE)

@@ -136,10 +136,13 @@ class _Trying:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
             try:
                 probe.connect(address)
             except (ConnectionRefusedError, FileNotFoundError):
                 return
+            except BlockingIOError:
+                pass  # somebody listens, and more wait to be accepted than may
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 

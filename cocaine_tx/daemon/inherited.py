@@ -131,14 +131,49 @@ def _keep_little(listening: socket.socket) -> None:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
 
+def _clear(address: str) -> None:
+    """
+    Remove what is left of a UNIX socket at which nobody listens.
+
+    Twisted's lock names its owner by pid and holds while anybody has that pid; in a container that is the next start.
+    """
+    if address.startswith("\0"):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except FileNotFoundError:
+            left = [f"{address}.lock"]
+        except ConnectionRefusedError:
+            left = [f"{address}.lock", address] if stat.S_ISSOCK(os.stat(address).st_mode) else []
+        except OSError:
+            return  # what is wrong is said when it is bound
+        else:
+            return
+    for path in left:
+        if os.path.lexists(path):
+            os.unlink(path)
+
+
 class _Keeping:
-    """A reactor that takes over open sockets, systemd's, without ever removing their paths."""
+    """
+    A reactor that takes over open sockets, systemd's, without ever removing their paths, and takes the places of UNIX
+    sockets whose owner was killed.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
+
+    def listenUNIX(
+        self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        if not isinstance(self._reactor, Inherited):
+            _clear(address)
+        return self._reactor.listenUNIX(address, factory, backlog, mode, wantPID)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         return adopted(self._reactor, fileDescriptor, factory)

@@ -18,7 +18,7 @@ section 0.1 for ``X-Cocaine-HTTP-Proto-Version``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache
@@ -31,6 +31,7 @@ from .request import Fields, RequestHead
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _LENGTH = re.compile(rb"[0-9]{1,19}")
+_APPLICATION = b"x-cocaine-application"
 _PROTO = b"x-cocaine-http-proto-version"
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 #: So many heads are remembered, of so many bytes at most.
@@ -163,12 +164,15 @@ class Answer:
         own = b"".join([b"%b: %b\r\n" % pair for pair in extra]) if extra else b""
         return self.dress(self.shape(status, headers, reason, size), own)
 
-    def shape(self, status: int, headers: Fields, reason: bytes = b"", size: int | None = None) -> Shape:
+    def shape(
+        self, status: int, headers: Fields, reason: bytes = b"", size: int | None = None, ours: Container[bytes] = ()
+    ) -> Shape:
         """
         All of a final head but what differs from one answer to the next.
 
         It is the same for every answer to the same method, version and wish to keep the connection, and no upgrade.
 
+        :param ours: names, in lower case, for which only the proxy speaks.
         :raises HttpFormatError: the worker's head cannot be put into HTTP.
         """
         standard = None if reason else _STATUS_LINES.get(status)
@@ -178,7 +182,7 @@ class Answer:
             lower = name.lower()
             if lower in _SPECIAL:
                 special.setdefault(lower, []).append(value)
-            else:
+            elif lower not in ours:
                 lines.append(b"%b: %b\r\n" % (name, value))
         if b"connection" in special:
             lines[1:] = _not_named(lines[1:], special[b"connection"])
@@ -284,28 +288,29 @@ class Answer:
         return framing, length or 0, keep_alive
 
 
-class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes]], Shape]):
+class Shapes(dict[tuple[bytes, tuple[bool, bytes, bool, bytes], bytes], Shape]):
     """Apps repeat themselves: heads as they came, with `Answer.kind`, and what became of them."""
 
     __slots__ = ()
 
-    def head(self, packed: bytes, answer: Answer, own: bytes) -> tuple[int, bytes]:
+    def head(self, packed: bytes, answer: Answer, own: bytes, header: bytes) -> tuple[int, bytes]:
         """
         The status and the bytes of a head as a worker has packed it.
 
-        :param own: the proxy's own lines, for a final one.
+        :param own: the proxy's own lines, for a final one: of the application's name and of the request's id.
+        :param header: the name of the latter, in lower case; a worker that repeats it is not heard.
         :raises HttpFormatError: it is none, or cannot be put into HTTP.
         """
-        shape = self.get((packed, answer.kind))
+        shape = self.get((packed, answer.kind, header))
         if shape is None:
             status, headers = unpack_head(packed)
-            if 100 <= status < 200:
+            if 100 <= status < 200 and status != 101:
                 return status, answer.head(status, headers)
-            shape = answer.shape(status, headers)
+            shape = answer.shape(status, headers, ours=(_APPLICATION, header))
             if len(packed) <= _SIZE:
                 if len(self) >= _REMEMBERED:
                     self.clear()
-                self[packed, answer.kind] = shape
+                self[packed, answer.kind, header] = shape
         return shape.status, answer.dress(shape, own)
 
 

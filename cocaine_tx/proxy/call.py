@@ -151,6 +151,11 @@ class Call:
         else:
             self.send()
 
+    @property
+    def reached(self) -> bool:
+        """There is such an app: a connection to it was offered."""
+        return self._upstream is not None or bool(self._tried)
+
     # -- pressure
 
     def took(self, size: int) -> None:

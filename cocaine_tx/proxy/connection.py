@@ -210,7 +210,7 @@ class HttpConnection(Protocol):
     @property
     def last_request(self) -> bool:
         """No other request will be read behind the one being answered."""
-        return self.door.draining or (self.half_closed and not self._parser.waiting)
+        return (self.door.draining or self.half_closed) and not self._parser.waiting
 
     @property
     def client(self) -> str:

@@ -20,7 +20,7 @@ from ..wire.session import Channel
 from .access import Entry
 from .answer import Answer, Ending, Shapes
 from .call import Call
-from .failure import Failure, application_line, error_answer, failed, not_routed, refused
+from .failure import UNROUTED, Failure, application_line, failed, not_routed, refused
 from .jsonrpc import asked
 from .noted import Noted
 from .request import Fields, Refused, RequestHead
@@ -38,11 +38,7 @@ _TUNNEL_TIME = 86400.0
 _CLIENT_GONE = 499
 
 _shapes = Shapes()
-_PONG, _NO_PONG = Failure(200, "OK"), Failure(503, "Failed")
-_UNROUTED = {
-    Verdict.NOWHERE: not_routed(),
-    Verdict.AMBIGUOUS: error_answer(400, "the routing headers contradict themselves"),
-}
+_LATE = Refused(408, "the request did not arrive in time")
 
 
 class Exchange:
@@ -107,8 +103,10 @@ class Exchange:
             self._caller = Caller(self, self._wire)
             return self._caller.begin()
         if isinstance(where, Verdict):
-            pong = _PONG if door.healthy else _NO_PONG
-            return self._answer_ourselves(pong if where is Verdict.PING else _UNROUTED[where])
+            if where is Verdict.PING:
+                return self._answer_ourselves(Failure(200, "OK") if door.healthy else Failure(503, "Failed"))
+            self._identify("", noted)
+            return self._answer_ourselves(UNROUTED[where])
         door.budget.earn()
         if noted.sticky is not None:
             where = where._replace(app=door.upstreams.locators.member(where.app, noted.sticky))
@@ -198,8 +196,7 @@ class Exchange:
         door.promised -= self.window  # of the try before
         self.window = door.window if windows else 0
         door.promised += self.window
-        first = door.call_headers(_TUNNEL_TIME if self._tunnel else self._total, self.window)
-        return first + self._wire if self._wire else first
+        return door.call_headers(_TUNNEL_TIME if self._tunnel else self._total, self.window) + self._wire
 
     def _called(self, headers: Fields, body: bytes) -> Call:
         head, where = self.head, self._route
@@ -257,7 +254,7 @@ class Exchange:
         if http.last_request:
             answer.last()
         try:
-            status, said = _shapes.head(packed, answer, self._extra())
+            status, said = _shapes.head(packed, answer, self._extra(), http.door.terms.request_header)
         except HttpFormatError as problem:
             return self._malformed(problem.reason)
         http.outbox.say(said)
@@ -301,11 +298,18 @@ class Exchange:
 
     def failed(self, error: CocaineError) -> None:
         """The app, or the way to it, has failed for good."""
+        if isinstance(error, InvocationTimeout) and self._lacking:
+            return self.refused(_LATE)
         self.error = str(error)
         where, identity = self._route, self._identity
         app = where.app if where is not None else ""
         id = identity.id.decode("latin-1") if identity is not None else ""
-        self.reply(failed(error, app, id, self.http.door.terms.queue_full_status))
+        return self.reply(failed(error, app, id, self.http.door.terms.queue_full_status))
+
+    @property
+    def _lacking(self) -> bool:
+        """It is the client who has not sent the rest of the request, though it could."""
+        return not self.complete and (self._call is None or (self._upload is not None and self._upload.waiting))
 
     def relieved(self) -> None:
         """The client has taken everything."""
@@ -316,8 +320,8 @@ class Exchange:
 
     def expire(self, now: float) -> None:
         """The app's time is over, unless it is the client who keeps it from speaking, or there is no request yet."""
-        if self._call is None and not self.complete:
-            return self.refused(Refused(408, "the request did not arrive in time"))
+        if now >= self._until and self._lacking:
+            return self.refused(_LATE)
         if now < self._until and (self.http.outbox.waiting or (self._upload is not None and self._upload.waiting)):
             return self._wait(now)
         error = InvocationTimeout("Timed out while waiting for the application")
@@ -350,8 +354,8 @@ class Exchange:
             if not self.complete or self.http.last_request:
                 answer.last()
             self._status = own.status
-            id = [] if self._identity is None else [(self.http.door.request_header, self._identity.id)]
-            self.http.outbox.say(answer.complete(own.status, own.headers, own.body, id, own.reason))
+            said = [] if self._identity is None else self._identity.fields(self.http.door.request_header)
+            self.http.outbox.say(answer.complete(own.status, own.headers, own.body, said, own.reason))
         self._finish()
 
     def _finish(self) -> None:
@@ -382,7 +386,7 @@ class Exchange:
         if self.answer.begun and self.answer.ending is Ending.ABORT:
             meters.aborted += 1
         # Only names that lead somewhere are counted by name.
-        known = app if self._call is not None and self._call.answered else ""
+        known = app if self._call is not None and self._call.reached else ""
         for body in (self._upload, self._caller):
             if body is not None:
                 body.release()

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from ..errors import CocaineError, QueueFull, ServiceNotFound
 from .request import Fields, Refused
+from .route import Verdict
 
 _UNPRINTABLE = re.compile(rb"[^\t -~\x80-\xff]")
 
@@ -66,6 +67,13 @@ def application_line(app: str) -> bytes:
 def not_routed() -> Failure:
     """No application could be found in the request."""
     return error_answer(404, "Invalid url")
+
+
+#: What is said instead of an app, where none was found.
+UNROUTED = {
+    Verdict.NOWHERE: not_routed(),
+    Verdict.AMBIGUOUS: error_answer(400, "the routing headers contradict themselves"),
+}
 
 
 def refused(verdict: Refused) -> Failure:

@@ -34,6 +34,15 @@ class Identity(NamedTuple):
     headers: Headers
     response: bytes
 
+    def fields(self, header: bytes) -> list[tuple[bytes, bytes]]:
+        """
+        What an answer of the proxy's own says of its request.
+
+        :param header: that carries the id.
+        """
+        id = (header, self.id)
+        return [id, (b"traceresponse", self.response)] if self.response else [id]
+
 
 def identify(given: bytes | None, traceparent: bytes | None, chance: float) -> Identity:
     """

@@ -141,7 +141,7 @@ class WorkerStage:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         config = config or WorkerConfig(endpoint="/nowhere", uuid="U1", app="test")
         threads = InThread(Crew(config.threads), lambda act, *args: self._calls.put(lambda: act(*args)))
-        self.shift = Shift(self.clock, config, worker.bindings(threads.start), self._end)
+        self.shift = Shift(self.clock, config, worker.bindings(threads.start), self._end, leaving=worker.leave)
         link: Any = self.shift.link
         link.makeConnection(self.transport)
         self.settle()

@@ -8,10 +8,10 @@ ASGI 3 applications as handlers: each request is an asyncio task.
     worker.on("http", asgi(application))
 
 The application's lifespan is that of its worker (`cocaine_tx.worker.lifespan`). Make one handler of an application; it
-can be given to several events. The ``websocket`` scope is not spoken: such a request is told as the HTTP request that
-it begins as.
+can be given to several events. WebSockets (`cocaine_tx.worker.handshake`) need wsproto, and in the manifest
+``"http-streaming": true``.
 
-Source: the ASGI specification, HTTP connection scope, version 2.3.
+Source: the ASGI specification, HTTP connection scope, version 2.3, and WebSocket connection scope, version 2.4.
 """
 
 from __future__ import annotations
@@ -21,18 +21,32 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import CocaineError
+from .handshake import MESSAGE_LIMIT, PING_INTERVAL, WebSockets, offers_websocket, subprotocols
 from .lifespan import Application, Lifespan
 from .web import HttpHandler, HttpRequest, HttpResponse
 
 
-def asgi(application: Application) -> HttpHandler:
-    """A handler that calls an ASGI application."""
-    lifespan = Lifespan(application)
+def asgi(
+    application: Application, *, message_limit: int = MESSAGE_LIMIT, ping_interval: float = PING_INTERVAL
+) -> HttpHandler:
+    """
+    A handler that calls an ASGI application.
+
+    :param message_limit: bytes of a WebSocket's message; a client that sends more is closed with 1009.
+    :param ping_interval: seconds between pings to a WebSocket's client; one that is silent for three of them has gone.
+    """
+    websockets = WebSockets(message_limit, ping_interval)
+    lifespan = Lifespan(application, websockets.leave)
 
     async def serve(request: HttpRequest, response: HttpResponse) -> None:
         await lifespan.ready()
+        told = scope(request, lifespan.state)
+        if b"upgrade" in dict(told["headers"]) and offers_websocket(request):
+            told = websocket_scope(told, subprotocols(request))
+            await websockets.serve(request, response, lambda receive, send: application(told, receive, send))
+            return
         exchange = _Exchange(request, response)
-        await application(scope(request, lifespan.state), exchange.receive, exchange.send)
+        await application(told, exchange.receive, exchange.send)
         if not response.closed:
             # Closing it now would pass off a part for the whole.
             raise RuntimeError("the application has returned before its answer was complete")
@@ -57,6 +71,19 @@ def scope(request: HttpRequest, state: dict[str, Any]) -> dict[str, Any]:
         "client": (address, 0) if address else None,
         "server": None,
         "state": state.copy(),
+    }
+
+
+def websocket_scope(told: dict[str, Any], offered: list[str]) -> dict[str, Any]:
+    """The request as ASGI describes one that offers a WebSocket, whose client would speak one of some protocols."""
+    del told["method"]
+    return {
+        **told,
+        "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "scheme": "wss" if told["scheme"] in ("https", "wss") else "ws",
+        "subprotocols": offered,
+        "extensions": {"websocket.http.response": {}},
     }
 
 

@@ -21,12 +21,14 @@ Application = Callable[..., Awaitable[None]]
 
 class Lifespan:
     """
+    :param leave: told when the worker has been asked to end, and waits for what runs.
     :ivar state: what the application wants each request to have, if it has said so.
     """
 
     _log = Logger()
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, leave: Callable[[], None]) -> None:
+        self.leave = leave
         self.state: dict[str, Any] = {}
         self._application = application
         self._failed: Callable[[str], None] = _nobody

@@ -48,7 +48,7 @@ class Response:
 
     def write(self, data: bytes | str) -> Awaitable[None]:
         """
-        One chunk; text goes out as UTF-8.
+        One chunk, which is one frame: not larger than the node's ``frame-size``. Text goes out as UTF-8.
 
         Await the result when much is to be written: it fires when the client has taken enough of it. Small answers
         may ignore it.
@@ -57,7 +57,7 @@ class Response:
         :raises TypeError: ``data`` is neither bytes nor text.
         """
         if data.__class__ is not bytes:
-            data = _as_bytes(data)
+            data = as_bytes(data)
         channel = self._channel
         if self._finished or not channel.sending:
             if self._finished:
@@ -132,7 +132,12 @@ class Response:
         self._channel.fail(RemoteError(category, code, reason))
 
 
-def _as_bytes(data: object) -> bytes:
+def as_bytes(data: object) -> bytes:
+    """
+    What is written, as it goes out.
+
+    :raises TypeError: it is neither bytes nor text.
+    """
     if isinstance(data, str):
         return data.encode("utf-8")
     if isinstance(data, (bytes, bytearray, memoryview)):

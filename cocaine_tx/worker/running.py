@@ -45,6 +45,10 @@ class Span(Protocol):
     def begin(self, failed: Callable[[str], None]) -> None:
         """The reactor runs, and no event has come. Say ``failed`` if none shall."""
 
+    @property
+    def leave(self) -> Callable[[], None]:
+        """To be called when the worker has been asked to end: what would go on for long is to come to its end."""
+
     def end(self) -> Deferred[Any]:
         """No handler runs any more, and none will. Fires when the process may end."""
 

@@ -55,6 +55,7 @@ class Shift(Deeds):
     :param ended: called once at the end; the process should then exit.
     :param farewell: called once before we tell the node that we go: when no handler runs any more, and none will. What
         its Deferred waits for has what is left of the time for handlers.
+    :param leaving: called once when we have been asked to end, before handlers are waited for.
     :ivar link: the protocol to be connected to the node's socket.
     :ivar intake: what is running.
     """
@@ -68,11 +69,13 @@ class Shift(Deeds):
         bindings: Mapping[str, Binding],
         ended: Callable[[], None],
         farewell: Callable[[], Deferred[Any]] = lambda: succeed(None),
+        leaving: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._config = config
         self._ended = ended
         self._farewell = farewell
+        self._leaving = leaving
         self._timer: IDelayedCall | None = None
         self._control: Channel | None = None
         self.intake = Intake(bindings, clock, config.buffer, config.credits)
@@ -145,6 +148,7 @@ class Shift(Deeds):
         self.intake.emptied = self._emptied
         if self._timer is None:
             self._set(self._config.drain)
+            self._leaving()
 
     def wait_for_node(self) -> None:
         self._set(self._config.drain if self.link.pending else FAREWELL)

@@ -20,8 +20,11 @@ from ..wire.headers import Trace
 from ..wire.http import pack_head, unpack_request
 from .blocking import BlockingRequest, BlockingResponse
 from .request import BODY_LIMIT, Request
-from .response import Response
+from .response import Response, as_bytes
 from .running import Handler, Kind, Span
+
+#: Bytes of a body that travel in one frame.
+PART = 256 * 1024
 
 #: A map or pairs; values may be numbers.
 HeadersLike = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -245,10 +248,17 @@ class HttpResponse:
         return self.raw.write(head)
 
     def write(self, data: bytes | str) -> Awaitable[None]:
-        """A piece of the body; see `Response.write`."""
+        """A piece of the body, of any size; see `Response.write`."""
         if not self.headed:
             self.write_head(200)
-        return self.raw.write(data)
+        if data.__class__ is not bytes:
+            data = as_bytes(data)
+        if len(data) <= PART:
+            return self.raw.write(data)
+        # A node has a limit for frames, and a client one for what is on its way.
+        for begin in range(0, len(data), PART):
+            said = self.raw.write(data[begin : begin + PART])
+        return said
 
     def close(self) -> None:
         """The regular end."""

@@ -103,6 +103,11 @@ class Worker:
             for event, (handler, kind, adapter) in self._handlers.items()
         }
 
+    def leave(self) -> None:
+        """The process has been asked to end: what would go on for long is told so. A `Shift` calls this."""
+        for span in self.spans:
+            span.leave()
+
     def run(
         self,
         handlers: Mapping[str, Any] | None = None,
@@ -166,7 +171,7 @@ def serve(worker: Worker, config: WorkerConfig) -> str:
     def farewell() -> Any:
         return DeferredList([span.end() for span in worker.spans])
 
-    shift = Shift(reactor, config, worker.bindings(threads.start), lambda: _stop(reactor), farewell)
+    shift = Shift(reactor, config, worker.bindings(threads.start), lambda: _stop(reactor), farewell, worker.leave)
 
     def failed(reason: str) -> None:
         problems.append(reason)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 from typing import Any
 from unittest import skipUnless
 
@@ -12,6 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from cocaine_tx.daemon.inherited import UNSENT, adopt_port, open_port
+from cocaine_tx.errors import ConfigError
 
 #: What the client has room for, as the kernel counts it; a segment more than both limits may be on its way.
 ROOM, SEGMENT = 128 * 1024, 128 * 1024
@@ -63,3 +66,48 @@ class SparingTests(TestCase):
         factory, told = self.speaking()
         port = await adopt_port(reactor, "systemd:domain=INET:index=0", listening.fileno(), factory, 50)
         self.assertLess(await self.taken(port, told), ROOM + UNSENT + SEGMENT)
+
+
+class KilledTests(TestCase):
+    """What somebody who was killed has left of a UNIX socket."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="ctx")
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "s")
+
+    def leave(self, pid: int) -> None:
+        """A socket at which nobody listens, and the lock of its owner."""
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(self.path)
+        os.symlink(str(pid), f"{self.path}.lock")
+
+    async def test_pid_of_another(self) -> None:
+        """It is in nobody's way, also where somebody else has that pid now: in a container, the next start itself."""
+        self.leave(os.getpid())
+        port = await open_port(reactor, f"unix:{self.path}", Factory(), 50)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(self.path)
+        await port.stopListening()
+        self.assertEqual(os.listdir(os.path.dirname(self.path)), [])
+        os.symlink(str(os.getpid()), f"{self.path}.lock")
+        port = await open_port(reactor, f"unix:{self.path}", Factory(), 50)
+        await port.stopListening()
+
+    async def test_alive(self) -> None:
+        """A socket at which somebody listens stays, however many wait there; and a file that is none stays as well."""
+        with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
+            listening.bind(self.path)
+            listening.listen(0)
+            waiting.connect(self.path)
+            os.symlink(str(os.getpid()), f"{self.path}.lock")
+            with self.assertRaises(ConfigError):
+                await open_port(reactor, f"unix:{self.path}", Factory(), 50)
+            self.assertTrue(os.path.lexists(f"{self.path}.lock"))
+        os.unlink(self.path)
+        os.unlink(f"{self.path}.lock")
+        with open(self.path, "w", encoding="ascii") as file:
+            file.write("mine")
+        with self.assertRaises(ConfigError):
+            await open_port(reactor, f"unix:{self.path}", Factory(), 50)
+        self.assertTrue(os.path.isfile(self.path))

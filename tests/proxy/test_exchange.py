@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.errors import AppStopped, HandlerFailed, QueueFull
+from cocaine_tx.errors import AppStopped, ConnectionGone, HandlerFailed, InvocationTimeout, QueueFull
 from cocaine_tx.wire.headers import timeout_of
 from cocaine_tx.wire.idl import UNLIMITED
 from tests.proxy.cases import load
@@ -48,6 +48,18 @@ class AnswerTests(WorldCase):
         self.assertIsNone(client.ended)
         (entry,) = world.entries
         self.assertEqual((entry.status, entry.app, entry.event, entry.id), (200, "app", "http", b"42"))
+
+    def test_repeated_id(self) -> None:
+        """An app that sends the request's id back, as many frameworks do, does not double it, nor names itself."""
+        world = self.world()
+        said = [("x-request-id", "42"), ("X-Cocaine-Application", "other")]
+        world.app(play=lambda job: job.answer(b"hi", 200, *said))
+        for id in (b"42", b"43"):
+            got = world.ask(get("/app/http/", "1.1", f"X-Request-Id: {id.decode()}")).got.lower()
+            self.assertEqual((got.count(b"x-request-id: "), got.count(b"x-request-id: " + id)), (1, 1))
+            self.assertEqual((got.count(b"application: "), got.count(b"application: app\r\n")), (1, 1))
+        client = world.ask(b"GET /app/http/ HTTP/1.1\r\nHost: a\r\nX-Request-Id: 44\r\nConnection: close\r\n\r\n")
+        self.assertEqual(client.got.lower().count(b"x-request-id: 44\r\n"), 1)
 
     def test_streaming(self) -> None:
         """Parts of an answer reach the client as they come."""
@@ -230,6 +242,18 @@ class AnswerTests(WorldCase):
         self.assertIn((b"X-Request-Id", entry.id), app.jobs[0].request.headers)
         self.assertIn(b"X-Request-Id: %b\r\n" % entry.id, client.got)
 
+    def test_own_answers_are_found_again(self) -> None:
+        """An answer of the proxy's own bears the request's id and trace, as the log does, wherever it was to lead."""
+        world = self.world(chunk=5.0)
+        world.app(play=None)
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        for path, status in (("/", 404), ("/nope/http/", 503), ("/app/http/", 504)):
+            client = world.ask(get(path, "1.1", "X-Request-Id: mine", f"traceparent: {trace}"))
+            world.advance(6)
+            self.assertEqual((self.status(client), world.entries[-1].id), (status, b"mine"))
+            self.assertIn(b"\r\nX-Request-Id: mine\r\n", client.got)
+            self.assertIn(b"\r\ntraceresponse: " + trace[:36].encode(), client.got)
+
     def test_ping(self) -> None:
         """``/ping`` says whether the locator is there."""
         world = self.world()
@@ -288,6 +312,21 @@ class FailureTests(WorldCase):
         self.assertEqual(self.status(client), 503)
         self.assertIn(b"Retry-After: 1\r\n", client.got)
         self.assertEqual(len(app.jobs), 3)
+
+    def test_counted_by_name(self) -> None:
+        """Failures are counted under their app; names that lead nowhere make no counter, for clients choose them."""
+        world = self.world(chunk=5.0)
+        self.failing(world, *[QueueFull()] * 3, HandlerFailed("boom"), ConnectionGone("lost"))
+        world.app("mute", play=None)
+        post = b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+        for asked in (post, post, post, post, get("/mute/http/"), get("/nope/http/"), get("/")):
+            world.ask(asked)
+            world.advance(6)
+        self.assertEqual(
+            world.door.meters.statuses,
+            {("app", 503): 1, ("app", 500): 1, ("app", 502): 1, ("app", 200): 1, ("mute", 504): 1, ("", 503): 1,
+             ("", 404): 1},
+        )  # fmt: skip
 
     def test_app_restarted(self) -> None:
         """A request that met a stopped app goes to the new one."""
@@ -551,6 +590,7 @@ class BodyTests(WorldCase):
         job.channel.chunk(b"<<")
         world.advance()
         self.assertTrue(client.got.startswith(b"HTTP/1.1 101 Switching Protocols\r\n"), client.got)
+        self.assertIn(b"\r\nX-Cocaine-Application: app\r\nX-Request-Id: ", client.got)
         self.assertTrue(client.got.endswith(b"\r\n\r\n<<"))
         client.send(b"\x81\x00\r\n")
         world.advance(60)
@@ -695,6 +735,36 @@ class SlowClientTests(WorldCase):
             world.advance(10)
             self.assertEqual(self.status(client), 408)
             self.assertEqual((app.jobs, world.door.gathered), ([], 0))
+
+    def test_trickle_to_the_app(self) -> None:
+        """Who sends a streamed body too slowly is told that, whoever sees first that the time is over."""
+        for seen_by_node in (False, True):
+            world = self.world(request=60.0, body=30.0, chunk=30.0)
+            app = world.app()
+            app.info = {"http-streaming": True, "credits": True}
+            client = world.ask(b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(2):
+                client.send(b"1\r\nx\r\n")
+                world.advance(25)
+            self.assertEqual(client.got, b"")
+            if seen_by_node:
+                app.jobs[0].channel.fail(InvocationTimeout("invocation has timed out"))
+            client.send(b"1\r\nx\r\n")
+            world.advance(12)
+            self.assertEqual(self.status(client), 408)
+            self.assertNotEqual(app.jobs[0].ended, "close")
+
+    def test_full_app(self) -> None:
+        """An app that does not read what has been sent is the one that is late."""
+        world = self.world(request=60.0, body=30.0, chunk=90.0, buffer=4)
+        app = world.app()
+        app.info = {"http-streaming": True, "credits": True}
+        client = world.ask(
+            b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        )
+        world.advance(50)
+        world.advance(12)
+        self.assertEqual(self.status(client), 504)
 
     def test_idle(self) -> None:
         """A connection may be idle for the keep-alive time, counted from its last answer."""
@@ -938,6 +1008,20 @@ class DrainTests(WorldCase):
             self.assertEqual(self.status(client), 200)
             self.assertIn(b"Connection: close\r\n", client.got)
             self.assertIsNotNone(client.ended)
+        self.successResultOf(drained)
+
+    def test_pipelined_before(self) -> None:
+        """Requests that had arrived behind another one when the proxy was stopped are answered; the last says so."""
+        world = self.world()
+        app = world.app()
+        client = world.ask(get() * 3)
+        drained = world.door.drain()
+        for number in range(3):
+            app.jobs[number].answer(b"answer %d" % number)
+            world.advance()
+        self.assertEqual(client.got.count(b"answer "), 3)
+        self.assertEqual(client.got.count(b"Connection: close\r\n"), 1)
+        self.assertLess(client.got.index(b"answer 1"), client.got.index(b"Connection: close\r\n"))
         self.successResultOf(drained)
 
     def test_answered_meanwhile(self) -> None:

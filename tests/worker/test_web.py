@@ -1,7 +1,9 @@
 from twisted.internet.defer import Deferred
 
 from cocaine_tx.errors import ConnectionGone, HttpFormatError, LocalProtocolError
+from cocaine_tx.wire.headers import window_header
 from cocaine_tx.wire.http import pack_request, unpack_head
+from cocaine_tx.wire.idl import REVOKE_SLOT
 from cocaine_tx.worker import Worker, http
 from cocaine_tx.worker.asgi import scope
 from cocaine_tx.worker.wsgi import wsgi
@@ -65,6 +67,43 @@ class HttpTests(StageCase):
         stage = self.stage()
         self.assertEqual(self.answer(stage.invoke("body", GET)), ((200, []), [b"x"], None))
         self.assertEqual(self.answer(stage.invoke("nothing", GET)), ((200, []), [], None))
+
+    def test_large_write(self):
+        """A body written in one piece goes out in parts: no frame is too large, and no more is sent than asked."""
+        whole = bytes(range(256)) * 10_000
+        ends = []
+
+        @self.worker.on("bytes")
+        @http
+        async def handler(request, response):
+            await response.write(whole)
+            ends.append("taken")
+
+        @self.worker.on("text")
+        @http
+        async def text(request, response):
+            await response.write("\u00e9" * 1_000_000)
+            ends.append("taken")
+
+        @self.worker.on("blocking")
+        @http
+        def blocking(request, response):
+            response.write(memoryview(whole))
+            ends.append("taken")
+
+        for name, wanted in (("bytes", whole), ("text", "\u00e9".encode() * 1_000_000), ("blocking", whole)):
+            stage = self.stage(credits=True)
+            stage.node.session.kin = True
+            stage.node.session.revocation = REVOKE_SLOT
+            event = stage.open(name, GET, headers=[window_header(100_000)])
+            event.channel.choke()
+            stage.wait(lambda event=event: len(event.chunks) > 1)
+            self.assertLess(sum(map(len, event.chunks)), 500_000)
+            self.assertEqual(ends, [])
+            event.channel.credit(5_000_000)
+            stage.wait(lambda event=event: event.closed)
+            self.assertEqual((b"".join(event.chunks[1:]) == wanted, ends), (True, ["taken"]))
+            ends.clear()
 
     def test_bad_head(self):
         """A header that would begin a new line is the handler's error."""
