@@ -20,7 +20,8 @@ def check_name(collection: str, key: str, tags: Sequence[str]) -> None:
     :raises WrongValue: it is one of the tags.
     """
     if key in tags:
-        raise WrongValue(f'nothing in {collection} can be called "{key}": storage lists them under that word; choose another')
+        why = f"storage lists {collection} under that word"
+        raise WrongValue(f'"{key}" cannot be a name here: {why}; choose another')
 
 
 class Storage:

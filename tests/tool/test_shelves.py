@@ -215,7 +215,7 @@ class Groups(Staged):
         """A group called as what groups are listed under is refused with the reason."""
         for name in ("group", "active"):
             said = await self.wrong(22, "group", "create", "-n", name, "-c", '{"a": 1}')
-            self.assertIn(f'Nothing in groups can be called "{name}": storage lists them under that word; choose another\n', said)
+            self.assertIn(f'"{name}" cannot be a name here: storage lists groups under that word', said)
         self.assertEqual(self.storage.objects, {})
 
     def test_limits(self) -> None:

@@ -170,7 +170,7 @@ class Folders(Uploading):
         """A folder called as storage's own word for apps is refused with the reason, before anything is sent."""
         folder = self.folder.rename(self.folder.parent / "app")
         seen = await self.stage.tool("app", "upload", str(folder))
-        said = 'Nothing in apps can be called "app": storage lists them under that word; choose another\n'
+        said = '"app" cannot be a name here: storage lists apps under that word; choose another\n'
         self.assertEqual((seen.status, seen.out, seen.err), (22, "", said))
         self.assertEqual(self.stage.storage.calls, [])
         self.assertEqual((await self.stage.tool("app", "upload", str(folder), "-n", "mine")).status, 0)
