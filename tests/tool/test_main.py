@@ -1,5 +1,6 @@
 """The command as a process: exit codes, streams, signals."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -136,7 +137,8 @@ class InEditor(TestCase):
                 _, said = process.communicate(timeout=30)
                 return process.returncode, said
             finally:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the editor too, whatever has become of the tool
                 process.wait()
 
         return await deferToThread(run)
