@@ -24,8 +24,8 @@ from ..wire.protocols import LOGGING
 LEVELS = (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error)
 #: Longest source, and longest message or attribute value, in bytes; most attributes.
 SOURCE_LIMIT, TEXT_LIMIT, ATTRIBUTES_LIMIT = 256, 64 * 1024, 64
-#: Records accepted in one second.
-RATE = 5000
+#: Records, and bytes of them, accepted in one second: the largest ones would fill a disk within minutes.
+RATE, BYTES = 5000, 8 * 1024 * 1024
 
 
 class LoggingService:
@@ -53,6 +53,8 @@ class LoggingService:
         self._rate = rate
         self._second = 0
         self._taken = 0
+        self._bytes = 0
+        self._left_out = 0
         self.dispatch = Dispatch(
             LOGGING,
             {"emit": self._emit, "verbosity": self._verbosity, "set_verbosity": self._set_verbosity},
@@ -66,7 +68,8 @@ class LoggingService:
         if severity < self.verbosity:
             return ()
         now = self._now()
-        if not self._room(int(now)):
+        size = min(len(message), TEXT_LIMIT) + sum(len(value) for _, value in values if value.__class__ is str)
+        if not self._room(int(now), size):
             return ()
         self._observer({
             "log_level": LEVELS[min(max(severity, 0), 3)],
@@ -80,17 +83,22 @@ class LoggingService:
         })  # fmt: skip
         return ()
 
-    def _room(self, second: int) -> bool:
+    def _room(self, second: int, size: int) -> bool:
         if second != self._second:
-            left_out = self._taken - self._rate
+            left_out, self._left_out = self._left_out, 0
             self._second = second
-            self._taken = 0
-            if left_out > 0:
+            self._taken = self._bytes = 0
+            if left_out:
                 self._log.warn(
-                    "{count} log records were left out: more than {rate} in one second", count=left_out, rate=self._rate
-                )
+                    "{count} log records were left out: more than {rate}, or {bytes} bytes, in one second",
+                    count=left_out, rate=self._rate, bytes=BYTES,
+                )  # fmt: skip
+        if self._taken >= self._rate or self._bytes + size > BYTES:
+            self._left_out += 1
+            return False
         self._taken += 1
-        return self._taken <= self._rate
+        self._bytes += size
+        return True
 
     def _verbosity(self, headers: Headers) -> tuple[Any, ...]:
         return (self.verbosity,)

@@ -112,6 +112,9 @@ def _in_reactor(reactor: Any, job: Job, editor: Editor) -> int:
 
     def begin() -> None:
         nonlocal work
+        # Only now: of SIGTERM the reactor has just made a stop, which would cut off what is to be put back.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interrupted)
         work = Deferred.fromCoroutine(carry_out(job))
         work.addBoth(end)
 
@@ -126,10 +129,8 @@ def _in_reactor(reactor: Any, job: Job, editor: Editor) -> int:
         signal.signal(number, signal.SIG_DFL)
         reactor.callFromThread(work.cancel)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
     reactor.callWhenRunning(begin)
-    # Without Twisted's own handlers a signal would not wake the reactor, but those it must not put over ours.
+    # Without Twisted's own handlers a signal would not wake the reactor.
     reactor.run(installSignalHandlers=True)
     return status
 

@@ -9,8 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import NotFound
-from .exits import Refused, ServiceError
+from .exits import Refused, ServiceError, WrongValue
 from .platform import Platform
+
+
+def check_name(collection: str, key: str, tags: Sequence[str]) -> None:
+    """
+    Refuse a name that no storage takes, in words that say why: a folder called ``app`` is easily uploaded as one.
+
+    :raises WrongValue: it is one of the tags.
+    """
+    if key in tags:
+        why = f"storage lists {collection} under that word"
+        raise WrongValue(f'"{key}" cannot be a name here: {why}; choose another')
 
 
 class Storage:
@@ -49,7 +60,12 @@ class Storage:
             raise
 
     async def write(self, collection: str, key: str, blob: bytes, tags: Sequence[str]) -> None:
-        """Store the object; it is on disk when this returns."""
+        """
+        Store the object; it is on disk when this returns.
+
+        :raises WrongValue: it has the name of one of its tags.
+        """
+        check_name(collection, key, tags)
         service = await self._platform.service("storage")
         await service.call("write", collection, key, blob, list(tags))
 

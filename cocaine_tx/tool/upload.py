@@ -20,7 +20,7 @@ from .console import Done, Result
 from .documents import encode, load, mapping
 from .exits import ExclusiveOptions, Refused, ServiceError, ToolError, WrongValue
 from .package import Entry, archive, entries, manifest_among, packaged
-from .storage import Storage
+from .storage import Storage, check_name
 
 #: Seconds an upload waits for each answer at the least.
 PATIENCE = 120.0
@@ -114,6 +114,7 @@ def _manifest(source: str) -> dict[str, Any]:
 
 async def _store(job: Job, made: Upload) -> None:
     storage = Storage(job.platform)
+    check_name("apps", made.app, _TAGS)
     manifest = encode(made.manifest, "the manifest")
     if made.code is None:
         with job.console.step(f'Uploading manifest of "{made.app}"'):

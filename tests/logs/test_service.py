@@ -1,10 +1,10 @@
 """The logging service: what an app says ends in the daemon's log, and nothing else does."""
 
 import msgpack
-from twisted.logger import LogLevel, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from cocaine_tx.logs.service import ATTRIBUTES_LIMIT, TEXT_LIMIT, LoggingService
+from cocaine_tx.logs.service import ATTRIBUTES_LIMIT, BYTES, TEXT_LIMIT, LoggingService
 from tests.wire.captures import Stage, decoded
 
 
@@ -77,3 +77,17 @@ class Logging(SynchronousTestCase):
         self.time += 1
         self.say(client, [20, 0, [1, "x", "z"]])
         self.assertEqual(self.lines()[-1], "z")
+
+    def test_large_flood(self):
+        """Of large records only as many are kept as fit into some megabytes of each second, and the rest is counted."""
+        self.service = LoggingService(0, self.events.append, lambda: self.time)
+        self.stage = Stage(self.service.dispatch)
+        client = self.stage.client()
+        self.say(client, *([number, 0, [1, "x", "y" * TEXT_LIMIT]] for number in range(1, 200)))
+        self.assertEqual(len(self.events), BYTES // TEXT_LIMIT)
+        self.time += 1
+        large = [["a", "y" * TEXT_LIMIT]] * 10
+        with capturedLogs() as said:
+            self.say(client, *([number, 0, [1, "x", "z", large]] for number in range(200, 250)))
+        self.assertEqual(len(self.events), BYTES // TEXT_LIMIT + BYTES // (10 * TEXT_LIMIT + 1))
+        self.assertEqual([event["count"] for event in said], [199 - BYTES // TEXT_LIMIT])

@@ -1,5 +1,6 @@
 """The command as a process: exit codes, streams, signals."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -66,6 +67,13 @@ class Process(SynchronousTestCase):
 
     def test_interrupted(self) -> None:
         """Ctrl-C ends a command that waits, with 1 and one word."""
+        self.interrupted(signal.SIGINT)
+
+    def test_terminated(self) -> None:
+        """SIGTERM, as of a service manager or `timeout`, is the same as Ctrl-C: what was begun is put back."""
+        self.interrupted(signal.SIGTERM)
+
+    def interrupted(self, number: int) -> None:
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
             silent.listen()
@@ -79,7 +87,7 @@ class Process(SynchronousTestCase):
                 with connection:
                     connection.settimeout(60)
                     connection.recv(1)
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(number)
                     out, err = process.communicate(timeout=60)
             finally:
                 process.kill()
@@ -129,7 +137,8 @@ class InEditor(TestCase):
                 _, said = process.communicate(timeout=30)
                 return process.returncode, said
             finally:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the editor too, whatever has become of the tool
                 process.wait()
 
         return await deferToThread(run)

@@ -211,6 +211,13 @@ class Groups(Staged):
             await self.wrong(22, "group", "create", "-n", "g", "-c", content)
         self.assertEqual(self.storage.objects, {})
 
+    async def test_name_of_a_tag(self) -> None:
+        """A group called as what groups are listed under is refused with the reason."""
+        for name in ("group", "active"):
+            said = await self.wrong(22, "group", "create", "-n", name, "-c", '{"a": 1}')
+            self.assertIn(f'"{name}" cannot be a name here: storage lists groups under that word', said)
+        self.assertEqual(self.storage.objects, {})
+
     def test_limits(self) -> None:
         """The tool's limits are the locators'."""
         theirs = routing.MEMBER_LIMIT, routing.WEIGHT_LIMIT

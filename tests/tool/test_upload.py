@@ -166,6 +166,15 @@ class Folders(Uploading):
         """The size from which a package is warned of is what a node takes with its settings as they come."""
         self.assertEqual(LARGEST, Limits().frame_size - 4096)
 
+    async def test_folder_called_app(self) -> None:
+        """A folder called as storage's own word for apps is refused with the reason, before anything is sent."""
+        folder = self.folder.rename(self.folder.parent / "app")
+        seen = await self.stage.tool("app", "upload", str(folder))
+        said = '"app" cannot be a name here: storage lists apps under that word; choose another\n'
+        self.assertEqual((seen.status, seen.out, seen.err), (22, "", said))
+        self.assertEqual(self.stage.storage.calls, [])
+        self.assertEqual((await self.stage.tool("app", "upload", str(folder), "-n", "mine")).status, 0)
+
     async def test_no_folder(self) -> None:
         """A path that is a file, or nothing, is complained about."""
         for path in (str(self.folder / "app.py"), "absent"):
