@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cocaine_tx.errors import HandlerFailed
-from tests.proxy.test_exchange import WorldCase
-from tests.proxy.world import App, Job, World, get
+from tests.proxy.world import App, Job, World, WorldCase, get
 
 WINDOW = 10_000
 #: Large enough that the network in memory does not take it at once.

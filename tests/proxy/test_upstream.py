@@ -6,11 +6,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
-from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import AppStopped, NotRunning
 from cocaine_tx.wire.protocols import NODE as NODE_SERVICE
-from tests.proxy.world import NODE, PROXY, App, Client, Job, World, get
+from tests.proxy.world import NODE, PROXY, App, Job, World, WorldCase, get
 
 OTHER = "10.0.0.9"
 POST = b"POST /app/http/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
@@ -25,16 +24,7 @@ def stopped() -> Any:
     raise AppStopped()
 
 
-class UpstreamCase(SynchronousTestCase):
-    def world(self, **terms: Any) -> World:
-        world = World(**terms)
-        self.addCleanup(world.stop)
-        return world
-
-    def status(self, client: Client) -> int:
-        self.assertTrue(client.got.startswith(b"HTTP/1.1 "), client.got)
-        return int(client.got[9:12])
-
+class UpstreamCase(WorldCase):
     def run_for(self, world: World, seconds: float) -> None:
         for _ in range(int(seconds * 2)):
             world.advance(0.5)

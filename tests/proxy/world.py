@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from cocaine_tx.errors import CocaineError, ServiceNotFound
 from cocaine_tx.proxy.access import AccessLog, Entry
@@ -225,3 +226,16 @@ class World:
 def get(target: str = "/app/http/", version: str = "1.1", *headers: str) -> bytes:
     lines = [f"GET {target} HTTP/{version}", "Host: a", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class WorldCase(SynchronousTestCase):
+    """Worlds that are stopped at the end."""
+
+    def world(self, **terms: Any) -> World:
+        world = World(**terms)
+        self.addCleanup(world.stop)
+        return world
+
+    def status(self, client: Client) -> int:
+        self.assertTrue(client.got.startswith(b"HTTP/1.1 "), client.got)
+        return int(client.got[9:12])
