@@ -41,7 +41,7 @@ def refusal(key: str, description: str, problem: Exception) -> ConfigError:
     problem = getattr(problem, "socketError", problem)
     verdict, reason, mend = "is no endpoint", str(problem).rstrip("."), "give one such as tcp:8080:interface=127.0.0.1"
     if kind == "ssl" and isinstance(problem, ImportError):
-        verdict, reason, mend = "cannot be had", "TLS needs pyOpenSSL", "pip install cocaine_tx[tls]"
+        verdict, reason, mend = "cannot be had", "TLS needs pyOpenSSL", "pip install 'twisted[tls]'"
     elif isinstance(problem, OSError):
         verdict, reason = "cannot be had", problem.strerror or reason
         mend = _MENDS.get(problem.errno or 0, "give another")

@@ -60,7 +60,7 @@ class EndpointTests(SynchronousTestCase):
         try:
             import OpenSSL  # noqa: F401
         except ImportError:
-            self.assertIn("pip install cocaine_tx[tls]", self.refused("ssl:0"))
+            self.assertIn("pip install 'twisted[tls]'", self.refused("ssl:0"))
             return
         missing, junk = os.path.join(self.folder.name, "missing.pem"), os.path.join(self.folder.name, "junk.pem")
         with open(junk, "w", encoding="ascii") as file:
