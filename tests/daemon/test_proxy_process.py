@@ -109,6 +109,9 @@ class ProxyProcessTests(ProxyCase):
     def test_told_before_background(self) -> None:
         """What keeps a proxy from starting is said on the terminal, also when it was to go into the background."""
         port, _ = self.port()
+        pidfile = self.folder / "pid"
+        # One that has gone into the background, against what is asserted, must not stay there.
+        self.addCleanup(lambda: pidfile.exists() and os.kill(int(pidfile.read_text()), signal.SIGTERM))
         free = f"tcp:{self.free()}:interface=127.0.0.1"
         for settings, words in (
             ({"endpoints": [f"tcp:{port}:interface=127.0.0.1"]}, "endpoints: 'tcp:"),
@@ -119,7 +122,7 @@ class ProxyProcessTests(ProxyCase):
         ):
             self.write(**settings)
             ended = subprocess.run(
-                [sys.executable, "-c", TWISTD, f"--pidfile={self.folder / 'pid'}", "cocaine-proxy", "-c", "proxy.yaml"],
+                [sys.executable, "-c", TWISTD, f"--pidfile={pidfile}", "cocaine-proxy", "-c", "proxy.yaml"],
                 cwd=self.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
                 timeout=PATIENCE,
             )  # fmt: skip
