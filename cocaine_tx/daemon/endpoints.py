@@ -96,6 +96,23 @@ def read_certificates(reactor: Any, key: str, descriptions: Iterable[str]) -> di
     return contexts
 
 
+def listened_at(address: str) -> bool:
+    """
+    Whether somebody listens at a UNIX socket.
+
+    :raises OSError: it cannot be asked.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            pass  # somebody does, and more wait to be accepted than may
+    return True
+
+
 def renew(port: Any, context: Any) -> None:
     """Clients that come from now on are shown another certificate; those who are there notice nothing."""
     from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -135,15 +152,8 @@ class _Trying:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(address)
-            except (ConnectionRefusedError, FileNotFoundError):
-                return
-            except BlockingIOError:
-                pass  # somebody listens, and more wait to be accepted than may
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if listened_at(address):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 class _Reading(_Trying):

@@ -23,7 +23,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from .endpoints import refusal
+from .endpoints import listened_at, refusal
 
 #: Bytes that the kernel keeps for one client beside those it has sent: what a turn of the reactor lets a fast one take.
 UNSENT = 128 * 1024
@@ -139,18 +139,14 @@ def _clear(address: str) -> None:
     """
     if address.startswith("\0"):
         return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(address)
-        except FileNotFoundError:
-            left = [f"{address}.lock"]
-        except ConnectionRefusedError:
-            left = [f"{address}.lock", address] if stat.S_ISSOCK(os.stat(address).st_mode) else []
-        except OSError:
-            return  # what is wrong is said when it is bound
-        else:
+    try:
+        if listened_at(address):
             return
+    except OSError:
+        return  # what is wrong is said when it is bound
+    left = [f"{address}.lock"]
+    if os.path.exists(address):
+        left = [*left, address] if stat.S_ISSOCK(os.stat(address).st_mode) else []
     for path in left:
         if os.path.lexists(path):
             os.unlink(path)

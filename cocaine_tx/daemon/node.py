@@ -21,7 +21,7 @@ from ..errors import CocaineError, ComponentNotFound, ConfigError, InvalidArgume
 from ..interfaces import IIsolate
 from ..isolate.process import ProcessIsolate
 from ..node.app import Surroundings
-from ..node.manifest import SOCKET_PATH_LIMIT, socket_path
+from ..node.manifest import LARGEST_PID, SOCKET_PATH_LIMIT, socket_path
 from ..node.reception import sweep
 from ..node.service import NodeService
 from ..rpc.reactor import install_reactor
@@ -32,8 +32,6 @@ from .neighbours import Neighbours
 from .runtime_reader import Role, runtime_settings
 from .twistd import DaemonService, end_on_hangup, refuse
 
-#: Linux gives no process a number above this.
-LARGEST_PID = 2**22
 #: Names that are services of the runtime in every configuration, so that no app may take one.
 CORE = frozenset({"locator", "node", "storage", "logging"})
 

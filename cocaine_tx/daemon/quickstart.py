@@ -26,13 +26,14 @@ from typing import IO, NamedTuple
 
 import yaml
 
+from ..errors import InvalidArgument
+from ..node.manifest import LARGEST_PID, socket_path
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
 #: Its handlers are coroutines: a worker can have many events at a time, and few workers do for many clients.
 PROFILE = {"pool-limit": 4, "concurrency": 100, "queue-limit": 1000, "log-output": True}
 #: Seconds until a daemon must answer.
 PATIENCE = 30.0
-#: Bytes of the longest path of a UNIX socket.
-LONGEST_SOCKET = 107
 _PR_SET_PDEATHSIG = 1
 
 
@@ -112,10 +113,11 @@ def _try_port(key: str, port: int) -> None:
 def _data(folder: str) -> Path:
     """The folder for everything, made if it is not there."""
     data = Path(folder).expanduser().resolve()
-    # The longest process id has seven digits.
-    if len(os.fsencode(data / "run" / f"{EXAMPLE.name}.1234567")) > LONGEST_SOCKET:
+    try:
+        socket_path(str(data / "run"), EXAMPLE.name, LARGEST_PID)
+    except InvalidArgument:
         mend = "give a shorter one, such as make run DATA_DIR=/tmp/cocaine"
-        raise Unready(f"DATA_DIR: {data}: too long for the path of a worker's socket; {mend}")
+        raise Unready(f"DATA_DIR: {data}: too long for the path of a worker's socket; {mend}") from None
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

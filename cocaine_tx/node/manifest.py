@@ -18,6 +18,8 @@ from .fields import Fields, decode, shown
 NAME_LIMIT = 128
 #: Longest path a UNIX socket can have on Linux, in bytes, without the closing NUL.
 SOCKET_PATH_LIMIT = 107
+#: Linux gives no process a number above this.
+LARGEST_PID = 2**22
 
 
 @dataclass(frozen=True, slots=True)

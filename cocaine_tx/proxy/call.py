@@ -213,7 +213,7 @@ class Call:
         channel, self._channel = self._channel, None
         if channel is not None and channel.open:  # else it is counted no more, and whoever is has a request of its own
             upstream = self._upstream
-            alone = upstream is not None and upstream.aside and channel.open and len(upstream.session) == 1
+            alone = upstream is not None and upstream.aside and len(upstream.session) == 1
             channel.cancel(error)
             channel.abandon()
             if upstream is not None and alone:

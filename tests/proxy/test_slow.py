@@ -151,9 +151,8 @@ class SlowClientTests(WorldCase):
 
 
 class WindowTests(WorldCase):
-    def test_download(self) -> None:
-        """A node that knows windows is granted more only as the client takes; nobody's connection is held."""
-        world = self.world(buffer=100_000)
+    def reading_nothing(self, world: World) -> tuple[Client, Job]:
+        """A client that has asked and reads nothing, of an app whose node knows windows; and its event."""
         app = world.app()
         app.info = {"http-streaming": False, "credits": True}
         client = world.client()
@@ -161,6 +160,12 @@ class WindowTests(WorldCase):
         client.send(get())
         world.advance()
         (job,) = app.jobs
+        return client, job
+
+    def test_download(self) -> None:
+        """A node that knows windows is granted more only as the client takes; nobody's connection is held."""
+        world = self.world(buffer=100_000)
+        client, job = self.reading_nothing(world)
         self.assertEqual(int.from_bytes(job.headers[b"x-cocaine-window"], "little"), 100_000)
         job.head()
         sent = 0
@@ -177,13 +182,7 @@ class WindowTests(WorldCase):
     def test_unheeded(self) -> None:
         """An app that sends more than it was granted is held like one that knows no windows."""
         world = self.world(buffer=100_000)
-        app = world.app()
-        app.info = {"http-streaming": False, "credits": True}
-        client = world.client()
-        client.transport.pauseProducing()  # type: ignore[union-attr]
-        client.send(get())
-        world.advance()
-        (job,) = app.jobs
+        client, job = self.reading_nothing(world)
         (http,) = world.door.connections
         job.head()
         for _ in range(40):
